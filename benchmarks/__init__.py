@@ -1,0 +1,1 @@
+"""Measuring engines: latency, accuracy and their statistics (Python 3.6, numpy only)."""

@@ -1,0 +1,93 @@
+"""Which backends there are, and engine files: each with a .json beside it that says what it is."""
+
+import hashlib
+import importlib
+import json
+from pathlib import Path
+from typing import Any, Dict, List, Union
+
+from engines.engine import Engine, EngineError
+
+SCHEMA = 1
+PRECISIONS = ("fp32", "fp16", "int8")
+
+# Backend -> module; each has BACKEND, SUFFIX, unavailable(), build(...), and those that run
+# on this machine have load(...).
+MODULES = {
+    "onnxruntime": "engines.onnx_runtime",
+    "openvino": "engines.openvino",
+    "tensorrt-rtx": "engines.tensorrt.rtx",
+    "tensorrt": "engines.tensorrt.v10",
+}
+TENSORFLOW = "tensorflow"  # needs no building: it runs the frozen graph
+
+# TensorRT's networks are strongly typed: what is not quantized has the type the graph gives it,
+# and FP16 is the faster one. The others compute it in FP32.
+ONNX_VARIANTS: Dict[str, Dict[str, str]] = {
+    "onnxruntime": {"fp32": "fp32", "fp16": "fp16", "int8": "int8"},
+    "openvino": {"fp32": "fp32", "fp16": "fp16", "int8": "int8"},
+    "tensorrt-rtx": {"fp32": "fp32", "fp16": "fp16", "int8": "int8-fp16"},
+    "tensorrt": {"fp32": "fp32", "fp16": "fp16", "int8": "int8-fp16"},
+}
+
+
+def module_of(backend: str) -> Any:
+    """The module of a backend in `MODULES`."""
+    return importlib.import_module(MODULES[backend])
+
+
+def runs_here(backend: str) -> bool:
+    """Whether an engine of this backend, once built, can be run on this machine."""
+    module = module_of(backend)
+    return hasattr(module, "load") and module.unavailable() is None
+
+
+def read_sidecar(path: Union[str, Path]) -> Dict[str, Any]:
+    """The .json beside an engine.
+
+    Raises:
+        EngineError: it can't be read, or was not written by this version.
+    """
+    try:
+        sidecar = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise EngineError("{} can't be read: {}".format(path, error)) from error
+    if not isinstance(sidecar, dict) or sidecar.get("schema") != SCHEMA:
+        raise EngineError("{} was not written by this version; build it again".format(path))
+    return sidecar
+
+
+def read_sidecars(folder: Union[str, Path]) -> List[Dict[str, Any]]:
+    """Those of every engine in a folder, in the order of `MODULES` and `PRECISIONS`."""
+    sidecars = [read_sidecar(path) for path in sorted(Path(folder).glob("*.json"))]
+    backends = list(MODULES)
+    return sorted(
+        sidecars,
+        key=lambda s: (backends.index(s["backend"]), PRECISIONS.index(s["precision"]), s["target"]),
+    )
+
+
+def load_engine(folder: Union[str, Path], sidecar: Dict[str, Any]) -> Engine:
+    """Load an engine, after checking that its file is the one that was built.
+
+    An engine holds native code or becomes it: one that was changed is never handed on.
+
+    Args:
+        folder: where the engine lies.
+        sidecar: as `read_sidecar` gives it.
+
+    Raises:
+        EngineError: the file is gone or not the one that was built, or does not load here.
+    """
+    file = sidecar["file"]
+    if Path(file).name != file:
+        raise EngineError("engine {} names a file outside its folder".format(sidecar["name"]))
+    path = Path(folder) / file
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise EngineError("{} can't be read: {}".format(path, error.strerror)) from error
+    if digest != sidecar["sha256"]:
+        raise EngineError("{} is not the file that was built; build it again".format(path))
+    engine: Engine = module_of(sidecar["backend"]).load(str(path), sidecar["precision"])
+    return engine

@@ -1,0 +1,210 @@
+"""OpenVINO on the processor."""
+
+from collections import deque
+from pathlib import Path
+from typing import Any, Deque, Dict, Iterable, Iterator, List, Optional
+
+import numpy as np
+
+from engines.engine import Engine, EngineError, TensorSpec, processors
+
+BACKEND = "openvino"
+SUFFIX = ".blob"
+
+# What OpenVINO calls the type it computes in, by our precision. An INT8 graph computes its
+# unquantized rest in f32: left to itself, OpenVINO would take bf16 on processors that have it.
+COMPUTE_TYPES = {"fp32": "f32", "fp16": "f16", "int8": "f32"}
+
+
+def unavailable() -> Optional[str]:
+    """Why it can't be used here; None if it can."""
+    try:
+        import openvino  # noqa: F401
+    except ImportError as error:
+        return "OpenVINO is not installed ({}); pip install openvino".format(error)
+    return None
+
+
+def build(onnx_path: str, engine_path: str, precision: str, target: str) -> Dict[str, Any]:
+    """Compile a graph for this processor.
+
+    It is compiled for one picture at a time, which on processors is faster than batches, even
+    counted over many pictures.
+
+    Args:
+        onnx_path: graph with one input (N, height, width, 3) and one output.
+        engine_path: file to write.
+        precision: "fp32", "fp16" or "int8"; the graph already has it.
+        target: "cpu".
+
+    Returns:
+        The options that made it, among them the type it really computes in.
+
+    Raises:
+        EngineError: OpenVINO does not take the graph.
+    """
+    compute = _compute_type(precision)
+    compiled = compile_graph(onnx_path, compute, "LATENCY")
+    Path(engine_path).write_bytes(compiled.export_model().getvalue())
+    return {"computes_in": compute, "input": "uint8", "threads": processors()}
+
+
+def compile_graph(onnx_path: str, compute: str, hint: str) -> Any:
+    """OpenVINO's compiled model of an ONNX graph, taking one picture of uint8 pixels at a time.
+
+    Args:
+        compute: "f32" or "f16".
+        hint: "LATENCY" or "THROUGHPUT".
+
+    Raises:
+        EngineError: OpenVINO does not take the graph.
+    """
+    import openvino
+    from openvino.preprocess import PrePostProcessor
+
+    try:
+        core = openvino.Core()
+        pre = PrePostProcessor(core.read_model(onnx_path))
+        pre.input().tensor().set_element_type(openvino.Type.u8)
+        model = pre.build()
+        shape = model.input().get_partial_shape()
+        shape[0] = 1
+        model.reshape(shape)
+        return core.compile_model(model, "CPU", _config(compute, hint))
+    except RuntimeError as error:
+        raise EngineError(
+            "OpenVINO can't compile {}: {}".format(onnx_path, _last_line(error))
+        ) from error
+
+
+def load(path: str, precision: str) -> Engine:
+    """The engine in `path`, which `build` wrote.
+
+    Raises:
+        EngineError: it is no such file, or one of another version.
+    """
+    compute = _compute_type(precision)
+    blob = Path(path).read_bytes()
+    return OpenVINOEngine(lambda hint: _import(blob, compute, hint, path), precision)
+
+
+def load_graph(onnx_path: str, precision: str = "fp32") -> Engine:
+    """An engine straight from an ONNX graph, for use in this process only."""
+    compute = _compute_type(precision)
+    return OpenVINOEngine(lambda hint: compile_graph(onnx_path, compute, hint), precision)
+
+
+class OpenVINOEngine(Engine):
+    """A model compiled twice: for the latency of one picture, and for many at a time."""
+
+    backend = BACKEND
+
+    def __init__(self, compiler: Any, precision: str) -> None:
+        """Compile with `compiler`, a function from a performance hint to a compiled model."""
+        self.precision = precision
+        self._compiler = compiler
+        self._request: Any = None
+        self._queue: Any = None
+        compiled = compiler("LATENCY")
+        self._request = compiled.create_infer_request()
+        source, result = compiled.input(), compiled.output()
+        self.input = TensorSpec(
+            source.any_name, (None, *tuple(source.partial_shape.to_shape())[1:]), "uint8"
+        )
+        self._outputs = int(result.partial_shape.to_shape()[1])
+        self.output = TensorSpec(result.any_name, (None, self._outputs), "float32")
+
+    def infer(self, pictures: np.ndarray) -> np.ndarray:
+        """See `Engine.infer`; several pictures are worked on at the same time."""
+        self.check_pictures(pictures)
+        if len(pictures) > 1:
+            return next(self.stream(iter([pictures])))
+        try:
+            self._request.infer([pictures], share_inputs=True)
+        except RuntimeError as error:
+            raise EngineError("OpenVINO failed: {}".format(_last_line(error))) from error
+        result: np.ndarray = self._request.get_output_tensor().data.copy()
+        return result
+
+    def stream(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """See `Engine.stream`."""
+        queue = self._many()
+        under_way: Deque[_Batch] = deque()
+        for pictures in batches:
+            self.check_pictures(pictures)
+            batch = _Batch(pictures, np.empty((len(pictures), self._outputs), np.float32))
+            under_way.append(batch)
+            for place in range(len(pictures)):
+                # Waits until a request is free: no more pictures are in flight than requests.
+                queue.start_async([pictures[place : place + 1]], (batch, place), share_inputs=True)
+            while under_way and under_way[0].whole():
+                yield under_way.popleft().results
+        queue.wait_all()
+        for batch in under_way:
+            yield batch.results
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        self._request = self._queue = None
+
+    def _many(self) -> Any:
+        if self._queue is None:
+            import openvino
+
+            self._queue = openvino.AsyncInferQueue(self._compiler("THROUGHPUT"))
+            self._queue.set_callback(_store)
+        return self._queue
+
+
+class _Batch:
+    """A batch under way: its pixels (kept alive), its results, and which of them are there."""
+
+    def __init__(self, pictures: np.ndarray, results: np.ndarray) -> None:
+        self.pictures = pictures
+        self.results = results
+        self.done: List[int] = []  # appending is atomic, counting down is not
+
+    def whole(self) -> bool:
+        return len(self.done) == len(self.pictures)
+
+
+def _store(request: Any, where: Any) -> None:
+    batch, place = where
+    batch.results[place] = request.get_output_tensor().data[0]
+    batch.done.append(place)
+
+
+def _compute_type(precision: str) -> str:
+    """The type a graph of `precision` computes in here: f16 only where the processor has it."""
+    import openvino
+
+    capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    wanted = COMPUTE_TYPES[precision]
+    return wanted if wanted == "f32" or "FP16" in capabilities else "f32"
+
+
+def _config(compute: str, hint: str) -> Dict[str, Any]:
+    return {
+        "INFERENCE_PRECISION_HINT": compute,
+        "PERFORMANCE_HINT": hint,
+        "INFERENCE_NUM_THREADS": processors(),
+    }
+
+
+def _import(blob: bytes, compute: str, hint: str, path: str) -> Any:
+    import io
+
+    import openvino
+
+    try:
+        return openvino.Core().import_model(io.BytesIO(blob), "CPU", _config(compute, hint))
+    except RuntimeError as error:
+        raise EngineError(
+            "OpenVINO can't load {}: {}; build it again".format(path, _last_line(error))
+        ) from error
+
+
+def _last_line(error: Exception) -> str:
+    # The first lines are addresses in OpenVINO's own source.
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,1 @@
+"""TensorRT and TensorRT-RTX: from an ONNX graph to an engine."""

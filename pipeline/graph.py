@@ -1,0 +1,100 @@
+"""Keras model -> frozen GraphDef -> ONNX, with everything folded that can be."""
+
+from collections import Counter
+from typing import Any
+
+import onnx
+from onnx import ModelProto, helper
+
+from engines.tensorflow_graph import INPUT, OUTPUT, import_tensorflow
+from pipeline.errors import PipelineError
+from pipeline.surgery import drop_unused, fold_batch_norm, fold_pad, rename
+
+# What TensorRT 8.2, the last one for a TX2, reads: ONNX 1.8 is built into its parser.
+OPSET = 13
+IR_VERSION = 7
+
+
+def freeze(model: Any) -> bytes:
+    """The serialized GraphDef of a Keras model, its variables turned into constants.
+
+    Args:
+        model: from pixels (None, height, width, 3) to one output (None, n). It runs as at
+            inference: no dropout, batch normalization by its moving statistics.
+
+    Returns:
+        A GraphDef with the placeholder "pixels" and the output "probabilities".
+    """
+    tf = import_tensorflow()
+    from tensorflow.python.framework.convert_to_constants import (
+        convert_variables_to_constants_v2,
+    )
+
+    function = tf.function(lambda pixels: tf.identity(model(pixels, training=False), name=OUTPUT))
+    shape = (None, *model.inputs[0].shape[1:])
+    concrete = function.get_concrete_function(tf.TensorSpec(shape, tf.float32, name=INPUT))
+    graph: bytes = (
+        convert_variables_to_constants_v2(concrete).graph.as_graph_def().SerializeToString()
+    )
+    return graph
+
+
+def to_onnx(frozen_graph: bytes, output: str = OUTPUT) -> ModelProto:
+    """Convert a frozen graph with tf2onnx, and fold what it leaves.
+
+    Args:
+        frozen_graph: from `freeze`.
+        output: name for the output of the ONNX graph ("probabilities" or "bottlenecks").
+
+    Returns:
+        ONNX opset 13, IR 7, input "pixels" (batch, height, width, 3) float32.
+
+    Raises:
+        PipelineError: tf2onnx can't convert it, or the ONNX checker refuses the result.
+    """
+    tf = import_tensorflow()
+    import logging
+
+    import tf2onnx
+
+    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+    graph = tf.compat.v1.GraphDef.FromString(frozen_graph)
+    try:
+        model, _ = tf2onnx.convert.from_graph_def(
+            graph, input_names=[f"{INPUT}:0"], output_names=[f"{OUTPUT}:0"], opset=OPSET
+        )
+    except Exception as error:  # tf2onnx raises what its handlers raise
+        raise PipelineError(f"tf2onnx can't convert the frozen graph: {error}") from error
+    model.ir_version = IR_VERSION
+    del model.opset_import[:]
+    model.opset_import.append(helper.make_opsetid("", OPSET))
+    _name_ends(model, output)
+    fold_batch_norm(model)
+    fold_pad(model)
+    drop_unused(model)
+    check(model)
+    return model
+
+
+def check(model: ModelProto) -> None:
+    """Run ONNX's own checker, shapes included.
+
+    Raises:
+        PipelineError: it refuses the model.
+    """
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except Exception as error:  # the checker's exceptions are not all public
+        raise PipelineError(f"the ONNX checker refuses the graph: {error}") from error
+
+
+def operations(model: ModelProto) -> dict[str, int]:
+    """How many nodes of each type there are."""
+    return dict(sorted(Counter(node.op_type for node in model.graph.node).items()))
+
+
+def _name_ends(model: ModelProto, output: str) -> None:
+    rename(model, f"{INPUT}:0", INPUT)
+    rename(model, f"{OUTPUT}:0", output)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"

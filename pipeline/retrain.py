@@ -1,0 +1,228 @@
+"""Pictures -> a retrained classifier: whole Keras model, frozen graph and labels."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.accuracy import measure
+from engines import onnx_runtime, openvino
+from engines.engine import Engine
+from engines.tensorflow_graph import OUTPUT
+from pipeline import backbones, bottlenecks, graph
+from pipeline.dataset import SPLITS, Dataset, Picture, scan
+from pipeline.errors import UsageError, printable
+from pipeline.files import read_json, replacing, sha256_of, write_bytes, write_json, write_text
+from pipeline.last_layer import Labelled, LastLayer, Training, train
+from pipeline.progress import Console
+from pipeline.run import Outcome, Run, versions
+
+SHOWN = 10  # misclassified pictures printed; all are in model/test.json
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `edgetrt retrain` is asked for; see its flags.
+
+    Raises UsageError for a value out of range.
+    """
+
+    image_dir: Path
+    architecture: str = backbones.DEFAULT
+    weights: str = backbones.IMAGENET
+    steps: int = 400
+    learning_rate: float = 0.005
+    batch_size: int = 100
+    testing: float = 10.0
+    validation: float = 10.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for flag, value in (
+            ("how-many-training-steps", self.steps),
+            ("train-batch-size", self.batch_size),
+        ):
+            if value < 1:
+                raise UsageError(f"--{flag} must be at least 1; received {value}")
+        if not (0 < self.learning_rate < math.inf):
+            raise UsageError(
+                f"--learning-rate must be a number above 0; received {self.learning_rate}"
+            )
+        if not (self.testing > 0 and self.validation >= 0 and self.testing + self.validation < 100):
+            raise UsageError(
+                "--testing-percentage must be above 0, --validation-percentage not below, and "
+                f"both together below 100; received {self.testing:g} and {self.validation:g}"
+            )
+
+
+def retrain(run: Run, options: Options, console: Console) -> dict[str, Any]:
+    """Stage 1: retrain the last layer on the pictures of `options.image_dir`.
+
+    Returns:
+        "top1" and "ci95" on the test split (0..1), "n" test pictures, "misclassified": how
+        many, "computed": bottlenecks computed this time, and seconds of each part.
+    """
+    backbone = backbones.describe(options.architecture, options.weights, options.seed)
+    start = time.monotonic()
+    dataset = _scan(run, options, console)
+    scan_seconds = time.monotonic() - start
+
+    def work() -> Outcome:
+        return _retrain(run, dataset, backbone, options, scan_seconds, console)
+
+    chosen = {k: v for k, v in asdict(options).items() if k != "image_dir"}
+    chosen.update(backbone=backbone, pictures=dataset.fingerprint())
+    return run.perform("retrain", [], chosen, work, console)
+
+
+def computing_engine(graph_file: Path, precision: str) -> Engine:
+    """The fastest engine here that runs an ONNX graph: OpenVINO, else ONNX Runtime."""
+    if openvino.unavailable() is None:
+        return openvino.load_graph(str(graph_file), precision)
+    return onnx_runtime.load_graph(str(graph_file), precision)
+
+
+def answers(
+    layer: LastLayer, labelled: Labelled, classes: int
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Probabilities of a last layer, and its accuracy as `benchmarks.accuracy.measure` has it."""
+    probabilities = layer.probabilities(labelled)
+    return probabilities, measure(probabilities.argmax(1), labelled.labels, classes)
+
+
+def _scan(run: Run, options: Options, console: Console) -> Dataset:
+    before = Dataset.load(run.dataset) if run.dataset.exists() else None
+    dataset = scan(
+        options.image_dir, options.testing, options.validation, options.seed, console, before
+    )
+    if before:
+        known = {picture.sha256 for picture in before.pictures}
+        if not any(picture.sha256 in known for picture in dataset.pictures):
+            raise UsageError(
+                f"{run.folder} was made from other pictures ({printable(before.root)}); "
+                "choose a new --run"
+            )
+    if dataset != before:
+        dataset.save(run.dataset)
+    return dataset
+
+
+def _retrain(
+    run: Run,
+    dataset: Dataset,
+    description: dict[str, str],
+    options: Options,
+    scan_seconds: float,
+    console: Console,
+) -> Outcome:
+    clock = _Clock()
+    console.say(f"retrain: {len(dataset.pictures)} pictures, {len(dataset.classes)} classes")
+    backbone = backbones.build(options.architecture, options.weights, options.seed, console.warn)
+    _export_backbone(run, backbone, description)
+    clock.lap("backbone")
+    with computing_engine(run.backbone, "fp32") as engine:
+        cache, computed = bottlenecks.compute(
+            dataset, dataset.pictures, engine, sha256_of(run.backbone), run.bottlenecks, console
+        )
+    clock.lap("bottlenecks")
+    splits = {s: cache.labelled(dataset.split(s), dataset.classes) for s in SPLITS}
+    layer = train(
+        splits["train"],
+        splits["validation"],
+        len(dataset.classes),
+        Training(options.steps, options.learning_rate, options.batch_size, options.seed),
+        run.logs / "retrain",
+        console,
+    )
+    clock.lap("training")
+    probabilities, test = answers(layer, splits["test"], len(dataset.classes))
+    misclassified = _misclassified(dataset, dataset.split("test"), probabilities)
+    _save(run, backbone, layer, dataset.classes)
+    test_file = run.keras_model.with_name("test.json")
+    write_json(test_file, {**test, "misclassified": misclassified})
+    clock.lap("saving")
+
+    low, high = test["ci95"]
+    console.say(
+        f"retrain: test accuracy {test['top1']:.2%} (95 % interval {low:.1%} to {high:.1%}, "
+        f"{test['n']} pictures)"
+    )
+    for wrong in misclassified[:SHOWN]:
+        console.say(
+            f"  misclassified: {printable(wrong['path'])} is {printable(wrong['truth'])}, "
+            f"taken for {printable(wrong['predicted'])} ({wrong['probability']:.0%})"
+        )
+    if len(misclassified) > SHOWN:
+        console.say(f"  and {len(misclassified) - SHOWN} more in {test_file}")
+    return Outcome(
+        [run.keras_model, run.frozen_graph, run.labels, test_file],
+        {
+            "top1": test["top1"],
+            "ci95": test["ci95"],
+            "n": test["n"],
+            "misclassified": len(misclassified),
+            "computed": computed,
+            "seconds": {"scan": scan_seconds, **clock.laps},
+        },
+    )
+
+
+def _export_backbone(run: Run, backbone: backbones.Backbone, description: dict[str, str]) -> None:
+    """Write the backbone's graph, unless the one that is there is made of the same."""
+    installed = versions()
+    made_of = {**description, **{name: installed[name] for name in ("tensorflow", "tf2onnx")}}
+    note = run.backbone.with_suffix(".json")
+    if run.backbone.exists() and note.exists() and read_json(note) == made_of:
+        return
+    note.unlink(missing_ok=True)
+    exported = graph.to_onnx(graph.freeze(backbone.model), output="bottlenecks")
+    write_bytes(run.backbone, exported.SerializeToString())
+    write_json(note, made_of)
+
+
+def _misclassified(
+    dataset: Dataset, pictures: Sequence[Picture], probabilities: np.ndarray
+) -> list[dict[str, Any]]:
+    """Wrongly classified pictures, the surest mistakes first."""
+    best = probabilities.argmax(1)
+    wrong = [
+        {
+            "path": picture.path,
+            "truth": picture.label,
+            "predicted": dataset.classes[number],
+            "probability": float(probability),
+        }
+        for picture, number, probability in zip(pictures, best, probabilities.max(1), strict=True)
+        if dataset.classes[number] != picture.label
+    ]
+    return sorted(wrong, key=lambda mistake: -mistake["probability"])
+
+
+class _Clock:
+    """Seconds of each part of the work, in `laps`."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._start = time.monotonic()
+
+    def lap(self, part: str) -> None:
+        now = time.monotonic()
+        self.laps[part] = round(now - self._start, 3)
+        self._start = now
+
+
+def _save(run: Run, backbone: backbones.Backbone, layer: LastLayer, classes: Sequence[str]) -> None:
+    import keras
+
+    outputs = keras.layers.Dense(len(classes), activation="softmax", name=OUTPUT)
+    pixels = keras.Input(backbone.model.input_shape[1:], name="pixels")
+    model = keras.Model(pixels, outputs(backbone.model(pixels)), name="retrained")
+    outputs.set_weights([layer.kernel, layer.bias])
+    with replacing(run.keras_model) as temporary:
+        model.save(temporary)
+    write_bytes(run.frozen_graph, graph.freeze(model))
+    write_text(run.labels, "".join(f"{name}\n" for name in classes))
