@@ -79,10 +79,10 @@ def _histograms(
     def count(tensor: str, values: np.ndarray) -> np.ndarray:
         if not amax[tensor]:
             return np.zeros(BINS)
-        scaled = np.abs(values.ravel())
+        scaled = np.abs(values.reshape(1, -1))
         scaled *= np.float32(BINS / amax[tensor])
         bins = np.minimum(scaled.astype(np.uint16), BINS - 1)
-        # OpenCV counts 16-bit integers at half the cost of np.bincount.
+        # OpenCV counts one row of 16-bit integers at half the cost of np.bincount.
         return cv2.calcHist([bins], [0], None, [BINS], [0, BINS]).ravel()
 
     totals = np.zeros((len(tensors), BINS))

@@ -3,7 +3,6 @@
 import os
 import platform
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -55,3 +54,198 @@ def compare(run: Run, console: Console) -> dict[str, Any]:
     inputs = [run.frozen_graph] + [run.folder / file for file in record["outputs"]]
     run.perform("compare", inputs, {"schema": SCHEMA}, work, console)
     return report or read_report(run)
+
+
+def read_report(run: Run) -> dict[str, Any]:
+    """The report that an earlier comparison wrote."""
+    from pipeline.files import read_json
+
+    report: dict[str, Any] = read_json(run.report)
+    return report
+
+
+def _report(run: Run, console: Console) -> dict[str, Any]:
+    dataset = Dataset.load(run.dataset)
+    entries = [_tensorflow_entry(run), *(_entry(s) for s in read_sidecars(run.engines))]
+    with ExitStack() as stack:
+        engines: dict[str, Engine] = {}
+        for entry in entries:
+            engine = _load(run, entry)
+            if engine is not None:
+                engines[entry["name"]] = stack.enter_context(engine)
+        answers = _answers(dataset, engines, console)
+        _measure_accuracy(dataset, entries, answers)
+        _measure_speed(dataset, entries, engines, console)
+    misclassified = _misclassified(dataset, answers[REFERENCE])
+    retrained = run.stage("retrain")["options"]
+    return {
+        "schema": SCHEMA,
+        "run": {
+            "name": run.folder.resolve().name,
+            "architecture": retrained["architecture"],
+            "seed": retrained["seed"],
+            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        },
+        "dataset": _dataset_entry(dataset),
+        "engines": entries,
+        "int8_head": run.stage("quantize")["results"]["int8_head"]
+        | {"backend": run.stage("quantize")["results"]["backend"]},
+        "misclassified": misclassified,
+        "misclassified_by": REFERENCE,
+        "stages": {name: run.stage(name)["seconds"] for name in STAGES if run.stage(name)},
+        "environment": environment(),
+        "reproduce": _commands(run, dataset),
+    }
+
+
+def _tensorflow_entry(run: Run) -> dict[str, Any]:
+    return _entry(
+        {
+            "name": REFERENCE,
+            "backend": TENSORFLOW,
+            "precision": "fp32",
+            "target": "cpu",
+            "status": "built",
+            "size_bytes": run.frozen_graph.stat().st_size,
+        }
+    )
+
+
+def _entry(sidecar: dict[str, Any]) -> dict[str, Any]:
+    kept = ("name", "backend", "precision", "target", "status")
+    return {
+        **{key: sidecar[key] for key in kept},
+        "reason": sidecar.get("reason", ""),
+        "size_bytes": sidecar.get("size_bytes"),
+        "build_seconds": sidecar.get("build_seconds"),
+        "options": sidecar.get("options", {}),
+        "accuracy": None,
+        "latency_ms": None,
+        "throughput_ips": None,
+    }
+
+
+def _load(run: Run, entry: dict[str, Any]) -> Engine | None:
+    """The engine of an entry, if it can run here; else the entry says why not."""
+    if entry["backend"] == TENSORFLOW:
+        return load_tensorflow(str(run.frozen_graph))
+    if entry["status"] != "built":
+        return None
+    sidecar = next(s for s in read_sidecars(run.engines) if s["name"] == entry["name"])
+    if sidecar["onnx_sha256"] != sha256_of(run.folder / "onnx" / sidecar["onnx"]):
+        entry.update(status="unavailable", reason="built from an older model; run edgetrt build")
+        return None
+    if not runs_here(entry["backend"]):
+        entry["reason"] = f"built for {entry['target']}; it can't run on this machine"
+        return None
+    try:
+        return load_engine(run.engines, sidecar)
+    except EngineError as error:
+        entry.update(status="unavailable", reason=printable(error))
+        return None
+
+
+def _answers(
+    dataset: Dataset, engines: dict[str, Engine], console: Console
+) -> dict[str, np.ndarray]:
+    """Each engine's probabilities (N, classes) for the test split; each picture decoded once."""
+    pictures = dataset.split("test")
+    found: dict[str, list[np.ndarray]] = {name: [] for name in engines}
+    with console.progress("accuracy", len(pictures), "pictures") as advance:
+        for pixels in loader.batches(dataset, pictures, _size(engines), BATCH):
+            for name, engine in engines.items():
+                found[name].append(engine.infer(pixels))
+            advance(len(pixels))
+    return {name: np.concatenate(some) for name, some in found.items()}
+
+
+def _measure_accuracy(
+    dataset: Dataset, entries: list[dict[str, Any]], answers: dict[str, np.ndarray]
+) -> None:
+    truth = np.array([dataset.classes.index(p.label) for p in dataset.split("test")])
+    reference = answers[REFERENCE].argmax(1)
+    for entry in entries:
+        if entry["name"] in answers:
+            predicted = answers[entry["name"]].argmax(1)
+            entry["accuracy"] = {
+                **measure(predicted, truth, len(dataset.classes)),
+                **compare_answers(predicted, reference, truth),
+            }
+
+
+def _measure_speed(
+    dataset: Dataset, entries: list[dict[str, Any]], engines: dict[str, Engine], console: Console
+) -> None:
+    pictures = dataset.split("test")[:BATCH]
+    pixels = np.concatenate(list(loader.batches(dataset, pictures, _size(engines), BATCH)))
+    with console.progress("latency", ROUNDS * len(engines), "turns") as advance:
+        seconds = interleaved_latencies(engines, pixels, advance)
+    batch = np.resize(pixels, (BATCH, *pixels.shape[1:]))  # repeats where there are too few
+    with console.progress("throughput", BATCHES * len(engines), "turns") as advance:
+        throughput = interleaved_throughputs(engines, batch, advance)
+    for entry in entries:
+        if entry["name"] in engines:
+            samples = [round(value * 1e3, 4) for value in seconds[entry["name"]]]
+            entry["latency_ms"] = {**summarize(seconds[entry["name"]]), "samples": samples}
+            entry["throughput_ips"] = round(throughput[entry["name"]], 1)
+            entry["status"] = "ran"
+
+
+def _size(engines: dict[str, Engine]) -> tuple[int, int]:
+    _, height, width, _ = engines[REFERENCE].input.shape
+    return int(height or 0), int(width or 0)
+
+
+def _dataset_entry(dataset: Dataset) -> dict[str, Any]:
+    return {
+        "images": len(dataset.pictures),
+        "classes": dataset.classes,
+        **{split: len(dataset.split(split)) for split in ("train", "validation", "test")},
+        "rejected": len(dataset.rejected),
+        "rejected_pictures": [{"path": r.path, "reason": r.reason} for r in dataset.rejected],
+        "per_class": dataset.counts(),
+        **({"source": dataset.source} if dataset.source else {}),
+    }
+
+
+def _misclassified(dataset: Dataset, probabilities: np.ndarray) -> list[dict[str, Any]]:
+    from pipeline.retrain import misclassified
+
+    return misclassified(dataset, dataset.split("test"), probabilities)
+
+
+def _commands(run: Run, dataset: Dataset) -> list[str]:
+    """What to type to make this report again."""
+    import shlex
+
+    options = run.stage("retrain")["options"]
+    flags = [
+        "edgetrt", "run", "--image-dir", dataset.root, "--run", str(run.folder),
+        "--architecture", options["architecture"], "--weights", options["weights"],
+        "--how-many-training-steps", str(options["steps"]),
+        "--learning-rate", str(options["learning_rate"]),
+        "--train-batch-size", str(options["batch_size"]),
+        "--testing-percentage", f"{options['testing']:g}",
+        "--validation-percentage", f"{options['validation']:g}", "--seed", str(options["seed"]),
+    ]  # fmt: skip
+    return [shlex.join(flags)]
+
+
+def environment() -> dict[str, Any]:
+    """The machine and what is installed on it."""
+    return {
+        "cpu": _cpu(),
+        "processors": processors(),
+        "load_1_minute": round(os.getloadavg()[0], 2),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        **versions(),
+    }
+
+
+def _cpu() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123
+            lines = [line.split(":", 1)[1].strip() for line in file if "model name" in line]
+    except OSError:
+        lines = []
+    return lines[0] if lines else platform.processor() or "unknown"

@@ -9,6 +9,7 @@ import onnx
 from onnx import ModelProto
 
 from benchmarks.accuracy import compare
+from engines import openvino
 from pipeline import bottlenecks, calibration, half, loader
 from pipeline.dataset import SPLITS, Dataset, Picture
 from pipeline.errors import UsageError
@@ -31,7 +32,7 @@ class Options:
     """
 
     calibration_images: int = 256
-    method: str = "max"
+    method: str = "percentile"
     int8_head: bool = True
 
     def __post_init__(self) -> None:
@@ -97,7 +98,14 @@ def _quantize(
         },
     )
     outputs = [run.onnx("fp16"), run.onnx("int8"), run.onnx("int8-fp16"), run.amax]
-    return Outcome(outputs, {"calibration_images": len(pictures), "int8_head": int8_head})
+    return Outcome(
+        outputs,
+        {
+            "calibration_images": len(pictures),
+            "int8_head": int8_head,
+            "backend": openvino.BACKEND if openvino.unavailable() is None else "onnxruntime",
+        },
+    )
 
 
 def calibration_pictures(dataset: Dataset, count: int, seed: int) -> list[Picture]:

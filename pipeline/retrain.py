@@ -140,10 +140,10 @@ def _retrain(
     )
     clock.lap("training")
     probabilities, test = answers(layer, splits["test"], len(dataset.classes))
-    misclassified = _misclassified(dataset, dataset.split("test"), probabilities)
+    mistakes = misclassified(dataset, dataset.split("test"), probabilities)
     _save(run, backbone, layer, dataset.classes)
     test_file = run.keras_model.with_name("test.json")
-    write_json(test_file, {**test, "misclassified": misclassified})
+    write_json(test_file, {**test, "misclassified": mistakes})
     clock.lap("saving")
 
     low, high = test["ci95"]
@@ -151,20 +151,20 @@ def _retrain(
         f"retrain: test accuracy {test['top1']:.2%} (95 % interval {low:.1%} to {high:.1%}, "
         f"{test['n']} pictures)"
     )
-    for wrong in misclassified[:SHOWN]:
+    for wrong in mistakes[:SHOWN]:
         console.say(
             f"  misclassified: {printable(wrong['path'])} is {printable(wrong['truth'])}, "
             f"taken for {printable(wrong['predicted'])} ({wrong['probability']:.0%})"
         )
-    if len(misclassified) > SHOWN:
-        console.say(f"  and {len(misclassified) - SHOWN} more in {test_file}")
+    if len(mistakes) > SHOWN:
+        console.say(f"  and {len(mistakes) - SHOWN} more in {test_file}")
     return Outcome(
         [run.keras_model, run.frozen_graph, run.labels, test_file],
         {
             "top1": test["top1"],
             "ci95": test["ci95"],
             "n": test["n"],
-            "misclassified": len(misclassified),
+            "misclassified": len(mistakes),
             "computed": computed,
             "seconds": {"scan": scan_seconds, **clock.laps},
         },
@@ -184,7 +184,7 @@ def _export_backbone(run: Run, backbone: backbones.Backbone, description: dict[s
     write_json(note, made_of)
 
 
-def _misclassified(
+def misclassified(
     dataset: Dataset, pictures: Sequence[Picture], probabilities: np.ndarray
 ) -> list[dict[str, Any]]:
     """Wrongly classified pictures, the surest mistakes first."""

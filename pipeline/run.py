@@ -150,7 +150,7 @@ class Run:
         """
         wanted = {
             "inputs": {self._name(path): sha256_of(path) for path in inputs},
-            "options": json.loads(json.dumps(options)),  # as they come back: a tuple as a list
+            "options": json.loads(json.dumps(dict(options))),  # as they come back: no tuples
             "versions": versions(),
         }
         record = self.stage(name)

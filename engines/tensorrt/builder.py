@@ -46,9 +46,7 @@ def build_plan(trt: Any, onnx_path: str, configure: Callable[[Any], None]) -> Pl
     profile = builder.create_optimization_profile()
     source = network.get_input(0)
     picture = tuple(source.shape)[1:]
-    profile.set_shape(
-        source.name, (1, *picture), (OPTIMAL_BATCH, *picture), (MAX_BATCH, *picture)
-    )
+    profile.set_shape(source.name, (1, *picture), (OPTIMAL_BATCH, *picture), (MAX_BATCH, *picture))
     config.add_optimization_profile(profile)
     plan = builder.build_serialized_network(network, config)
     if plan is None:

@@ -70,9 +70,7 @@ def test_makes_the_folders_it_needs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt()])
-def test_failed_block_leaves_the_old_file_and_nothing_else(
-    old: Path, error: BaseException
-) -> None:
+def test_failed_block_leaves_the_old_file_and_nothing_else(old: Path, error: BaseException) -> None:
     with pytest.raises(type(error)), replacing(old) as temporary:
         temporary.write_bytes(b"hal")
         raise error
@@ -176,9 +174,7 @@ def test_bytes_of_a_name_that_is_no_utf8_come_out_as_they_were(tmp_path: Path) -
 
 @settings(max_examples=50, deadline=None)
 @given(value=JSON_VALUES)
-def test_json_comes_back_as_it_was(
-    tmp_path_factory: pytest.TempPathFactory, value: object
-) -> None:
+def test_json_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFactory, value: object) -> None:
     path = tmp_path_factory.getbasetemp() / "value.json"
     write_json(path, value)
     assert read_json(path) == value
@@ -223,5 +219,3 @@ def test_sha256(tmp_path: Path, size: int) -> None:
     data = bytes(range(256)) * (size // 256 + 1)
     (tmp_path / "file").write_bytes(data[:size])
     assert sha256_of(tmp_path / "file") == hashlib.sha256(data[:size]).hexdigest()
-
-

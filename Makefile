@@ -1,0 +1,54 @@
+# edgetrt: one target for each stage. `make help` lists them.
+RUN ?= runs/demo
+IMAGE_DIR ?= data/elpv
+PICTURES ?=
+FLAGS ?=
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.ready
+EDGETRT := $(VENV)/bin/edgetrt
+
+.PHONY: help setup demo test run retrain export quantize engines compare classify tensorboard doctor lint clean
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+setup: $(READY) ## set up .venv from the lock file
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+demo: $(READY) ## the whole pipeline on real pictures, into runs/demo
+	$(EDGETRT) dataset elpv --out data/elpv
+	$(EDGETRT) run --image-dir data/elpv --run runs/demo --testing-percentage 25
+
+test: $(READY) ## ruff, mypy and the tests
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/python -m pytest
+
+run: $(READY) ## every stage (RUN=..., IMAGE_DIR=..., FLAGS=...)
+	$(EDGETRT) run --image-dir '$(IMAGE_DIR)' --run '$(RUN)' $(FLAGS)
+retrain: $(READY) ## 1. retrain the last layer
+	$(EDGETRT) retrain --image-dir '$(IMAGE_DIR)' --run '$(RUN)' $(FLAGS)
+export: $(READY) ## 2. frozen graph to ONNX
+	$(EDGETRT) export --run '$(RUN)' $(FLAGS)
+quantize: $(READY) ## 3. FP16 and INT8 graphs
+	$(EDGETRT) quantize --run '$(RUN)' $(FLAGS)
+engines: $(READY) ## 4. build the engines
+	$(EDGETRT) build --run '$(RUN)' $(FLAGS)
+compare: $(READY) ## 5. accuracy and latency, and the report
+	$(EDGETRT) compare --run '$(RUN)' $(FLAGS)
+classify: $(READY) ## classes of PICTURES="a.png b.jpg"
+	$(EDGETRT) classify --run '$(RUN)' $(FLAGS) $(PICTURES)
+tensorboard: $(READY) ## watch the training at http://localhost:6006
+	$(VENV)/bin/tensorboard --logdir '$(RUN)/logs'
+doctor: $(READY) ## what this machine can build and run
+	$(EDGETRT) doctor
+lint: $(READY) ## ruff and mypy only
+	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
+clean: ## remove the environment; runs and data stay
+	rm -rf $(VENV)

@@ -1,0 +1,266 @@
+"""`edgetrt`: one command for each stage; nothing but flags and calls."""
+
+import argparse
+import json
+import sys
+import traceback
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pipeline import __version__
+from pipeline.errors import PipelineError, UsageError, printable
+from pipeline.progress import Console
+
+OK, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print what is wrong and exit with 2."""
+        print(f"edgetrt: {printable(message)} (see {self.prog} --help)", file=sys.stderr)
+        raise SystemExit(WRONG_USE)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0, 1 failed work, 2 wrong use."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    args = _parser().parse_args(arguments)
+    try:
+        args.command(args, Console(args.quiet))
+        return OK
+    except KeyboardInterrupt:
+        _complain("interrupted; nothing is lost, the same command goes on where it can", args)
+        return INTERRUPTED
+    except UsageError as error:
+        _complain(str(error), args)
+        return WRONG_USE
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _complain(f"{where}{error.strerror or error}; mend that and run the same again", args)
+        return FAILED
+    except Exception as error:
+        if not args.debug and not _is_ours(error):
+            _complain(f"unexpected {type(error).__name__}: {error} (--debug shows where)", args)
+        else:
+            _complain(str(error), args)
+        return FAILED
+
+
+def _is_ours(error: Exception) -> bool:
+    from engines.engine import EngineError
+
+    return isinstance(error, PipelineError | EngineError)
+
+
+def _complain(message: str, args: argparse.Namespace) -> None:
+    if args.debug:
+        traceback.print_exc()
+    print(f"edgetrt: {printable(message)}", file=sys.stderr)
+
+
+def _retrain(args: argparse.Namespace, console: Console) -> None:
+    from pipeline.retrain import retrain
+    from pipeline.run import Run
+
+    options = _retrain_options(args)
+    with Run(args.run, create=True) as run:
+        _show(args, retrain(run, options, console))
+
+
+def _export(args: argparse.Namespace, console: Console) -> None:
+    from pipeline.export import export
+    from pipeline.run import Run
+
+    with Run(args.run) as run:
+        _show(args, export(run, console))
+
+
+def _quantize(args: argparse.Namespace, console: Console) -> None:
+    from pipeline.quantize import quantize
+    from pipeline.run import Run
+
+    options = _quantize_options(args)
+    with Run(args.run) as run:
+        _show(args, quantize(run, options, console))
+
+
+def _build(args: argparse.Namespace, console: Console) -> None:
+    from pipeline.build import build
+    from pipeline.run import Run
+
+    options = _build_options(args)
+    with Run(args.run) as run:
+        _show(args, build(run, options, console))
+
+
+def _compare(args: argparse.Namespace, console: Console) -> None:
+    from pipeline.compare import compare
+    from pipeline.run import Run
+
+    with Run(args.run) as run:
+        report = compare(run, console)
+        _show_report(args, report, run)
+
+
+def _run(args: argparse.Namespace, console: Console) -> None:
+    from pipeline.build import build
+    from pipeline.compare import compare
+    from pipeline.export import export
+    from pipeline.quantize import quantize
+    from pipeline.retrain import retrain
+    from pipeline.run import Run
+
+    options = _retrain_options(args), _quantize_options(args), _build_options(args)
+    with Run(args.run, create=True) as run:
+        retrain(run, options[0], console)
+        export(run, console)
+        quantize(run, options[1], console)
+        build(run, options[2], console)
+        _show_report(args, compare(run, console), run)
+
+
+def _classify(args: argparse.Namespace, console: Console) -> None:
+    from pipeline.classify import classify
+    from pipeline.run import Run
+
+    with Run(args.run) as run:
+        results = classify(run, args.engine, args.pictures)
+    if args.json:
+        print(json.dumps(results))
+        return
+    for result in results:
+        if "error" in result:
+            console.warn(f"{result['path']}: {result['error']}")
+            continue
+        print(printable(result["path"]))
+        for answer in result["top"]:
+            print(f"  {answer['probability']:7.2%}  {printable(answer['label'])}")
+
+
+def _doctor(args: argparse.Namespace, console: Console) -> None:
+    from pipeline.doctor import describe, examine
+
+    found = examine()
+    print(json.dumps(found) if args.json else describe(found))
+
+
+def _dataset(args: argparse.Namespace, console: Console) -> None:
+    from pipeline.elpv import SOURCE, lay_out
+
+    written = lay_out(args.out, console)
+    console.say(f"elpv: {written} pictures written to {args.out}\n{SOURCE.rstrip()}")
+
+
+def _show(args: argparse.Namespace, results: dict[str, Any]) -> None:
+    if args.json:
+        print(json.dumps(results))
+
+
+def _show_report(args: argparse.Namespace, report: dict[str, Any], run: Any) -> None:
+    from pipeline.report.table import table
+
+    if args.json:
+        print(json.dumps(report))
+    else:
+        print(table(report["engines"]))
+        print(f"report: {run.report_page}")
+
+
+def _retrain_options(args: argparse.Namespace) -> Any:
+    from pipeline.retrain import Options
+
+    return Options(
+        args.image_dir, args.architecture, args.weights, args.how_many_training_steps,
+        args.learning_rate, args.train_batch_size, args.testing_percentage,
+        args.validation_percentage, args.seed,
+    )  # fmt: skip
+
+
+def _quantize_options(args: argparse.Namespace) -> Any:
+    from pipeline.quantize import Options
+
+    return Options(args.calibration_images, args.method, not args.no_int8_head)
+
+
+def _build_options(args: argparse.Namespace) -> Any:
+    from pipeline.build import Options
+
+    given = {"backends": args.engine, "precisions": args.precision, "targets": args.target}
+    return Options(**{name: tuple(value.split(",")) for name, value in given.items() if value})
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="edgetrt",
+        description="From a folder of labelled pictures to a proven TensorRT engine on a Jetson.",
+    )
+    parser.add_argument("--version", action="version", version=f"edgetrt {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(name: str, run: Any, summary: str, *flags: Any) -> Any:
+        sub = commands.add_parser(name, help=summary, description=summary)
+        sub.add_argument("--quiet", action="store_true", help="say nothing but warnings and errors")
+        sub.add_argument("--json", action="store_true", help="print the result as JSON")
+        sub.add_argument("--debug", action="store_true", help="show where an error comes from")
+        for add in flags:
+            add(sub)
+        sub.set_defaults(command=run)
+        return sub
+
+    command("run", _run, "all stages: retrain, export, quantize, build, compare",
+            _add_run, _add_retrain, _add_quantize, _add_build)  # fmt: skip
+    command("retrain", _retrain, "1. retrain the last layer on your pictures",
+            _add_run, _add_retrain)  # fmt: skip
+    command("export", _export, "2. export the frozen graph to ONNX and prove it", _add_run)
+    command("quantize", _quantize, "3. make FP16 and calibrated INT8 graphs",
+            _add_run, _add_quantize)  # fmt: skip
+    command("build", _build, "4. build what engines this machine can", _add_run, _add_build)
+    command("compare", _compare, "5. accuracy and latency of every engine", _add_run)
+    classify = command("classify", _classify, "the most likely classes of pictures", _add_run)
+    classify.add_argument("--engine", default="tensorflow", help="such as openvino-int8")
+    classify.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
+    command("doctor", _doctor, "what this machine has, and what it can build and run")
+    dataset = command("dataset", _dataset, "lay out a known set of pictures as a folder")
+    dataset.add_argument("name", choices=["elpv"])
+    dataset.add_argument("--out", type=Path, required=True, help="folder to fill")
+    return parser
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--run", type=Path, required=True, help="the run folder")
+
+
+def _add_retrain(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--image-dir", type=Path, required=True, help="one folder of pictures for each class")
+    add("--architecture", default="efficientnet_lite0",
+        help="efficientnet_lite0|1|2, mobilenet_<alpha>_<size>, mobilenet_v2, inception_v3, or "
+        "a .keras or .h5 model")  # fmt: skip
+    add("--weights", default="imagenet", help="imagenet, random, or a file")
+    add("--how-many-training-steps", type=int, default=400)
+    add("--learning-rate", type=float, default=0.005)
+    add("--train-batch-size", type=int, default=100)
+    add("--testing-percentage", type=float, default=10.0)
+    add("--validation-percentage", type=float, default=10.0)
+    add("--seed", type=int, default=0, help="of the split and of everything random")
+
+
+def _add_quantize(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--calibration-images", type=int, default=256)
+    add("--method", choices=["max", "entropy", "percentile"], default="percentile")
+    add("--no-int8-head", action="store_true", help="keep the FP32 last layer in the INT8 graphs")
+
+
+def _add_build(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--engine", help="onnxruntime, openvino, tensorrt-rtx, tensorrt (with commas; all)")
+    add("--precision", help="fp32, fp16, int8 (with commas; all)")
+    add("--target", help="for tensorrt-rtx: sm75 to sm121 (with commas; sm86,sm89)")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,36 @@
+"""The table of engines, for a terminal."""
+
+from typing import Any
+
+HEADER = ("engine", "status", "top-1 (95 %)", "agree", "p50 ms", "p99 ms", "pict./s", "MB")
+
+
+def table(engines: list[dict[str, Any]]) -> str:
+    """The engines of a report as aligned lines; what did not run says why below."""
+    rows = [HEADER, *(_row(engine) for engine in engines)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if column < 3 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    reasons = [f"{e['name']}: {e['reason']}" for e in engines if e["status"] == "unavailable"]
+    return "\n".join(lines + reasons)
+
+
+def _row(engine: dict[str, Any]) -> tuple[str, ...]:
+    accuracy, latency = engine["accuracy"], engine["latency_ms"]
+    size = engine["size_bytes"]
+    shown = ["", "", "", "", ""]
+    if accuracy and latency:
+        low, high = accuracy["ci95"]
+        shown = [
+            f"{accuracy['top1']:.1%} ({low:.1%}..{high:.1%})",
+            f"{accuracy['agreement']:.1%}",
+            f"{latency['p50']:.2f}",
+            f"{latency['p99']:.2f}",
+            f"{engine['throughput_ips']:.0f}",
+        ]
+    return (engine["name"], engine["status"], *shown, f"{size / 1e6:.1f}" if size else "")
