@@ -21,7 +21,7 @@ class BottleneckCache:
     """Bottlenecks on disk, by picture: rows that are only ever added.
 
     `features.f32` holds the rows, float32 in the machine's byte order; `index.bin` holds for
-    each row the SHA-256 of its picture and the CRC-32 of the row. A row counts once its index
+    each row the SHA-256 of its picture and the CRC-32 of both. A row counts once its index
     entry is whole and the CRC fits, so a process killed at any moment loses at most the rows it
     was about to write, and a damaged row is computed again.
     """
@@ -78,7 +78,7 @@ class BottleneckCache:
         return {
             bytes(index[place]["sha256"]): place
             for place in range(self._length)
-            if zlib.crc32(table[place].tobytes()) == index[place]["crc32"]
+            if _checksum(bytes(index[place]["sha256"]), table[place]) == index[place]["crc32"]
         }
 
 
@@ -86,7 +86,12 @@ ENTRY = np.dtype([("sha256", "V32"), ("crc32", "<u4")])
 
 
 def _entry(picture: Picture, row: np.ndarray) -> bytes:
-    return bytes.fromhex(picture.sha256) + zlib.crc32(row.tobytes()).to_bytes(4, "little")
+    digest = bytes.fromhex(picture.sha256)
+    return digest + _checksum(digest, row).to_bytes(4, "little")
+
+
+def _checksum(digest: bytes, row: np.ndarray) -> int:
+    return zlib.crc32(row.tobytes(), zlib.crc32(digest))
 
 
 def compute(

@@ -7,10 +7,10 @@ import stat
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from engines.preprocess import PICTURE_SUFFIXES, PictureError, decode, read_picture
 from pipeline.errors import PipelineError, UsageError, printable
@@ -21,6 +21,10 @@ SCHEMA = 1
 SPLITS = ("train", "validation", "test")
 FEW_PICTURES = 20  # fewer in a class than this and no figure about it means much
 SOURCE_FILE = "SOURCE.txt"  # where a picture folder says where its pictures come from
+MAX_SOURCE = 2000  # characters of it that are kept
+
+Stamp = tuple[int, int]
+UNREAD: Stamp = (-1, -1)  # of a file that wasn't read: the next scan tries it again
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -41,15 +45,21 @@ class Picture:
     sha256: str
     label: str
     split: str
-    stamp: tuple[int, int]
+    stamp: Stamp
 
 
 @dataclass(frozen=True)
 class Rejected:
-    """A file that was left out, and why."""
+    """A file that was left out, and why.
+
+    sha256: of a good picture that stands more than once; empty for any other file.
+    stamp: as a picture's, or `UNREAD`.
+    """
 
     path: str
     reason: str
+    sha256: str
+    stamp: Stamp
 
 
 @dataclass(frozen=True)
@@ -65,7 +75,6 @@ class Dataset:
     pictures: list[Picture]
     rejected: list[Rejected]
     source: str | None = None
-    unusable: dict[str, tuple[int, int, str]] = field(default_factory=dict)
 
     def split(self, name: str) -> list[Picture]:
         """The pictures of one split, in the order of the scan."""
@@ -99,13 +108,31 @@ class Dataset:
         try:
             if document.pop("schema") != SCHEMA:
                 raise ValueError("unknown schema")
-            pictures = [Picture(**{**p, "stamp": tuple(p["stamp"])}) for p in document["pictures"]]
-            rejected = [Rejected(**r) for r in document["rejected"]]
-            return Dataset(**{**document, "pictures": pictures, "rejected": rejected})
+            pictures = [Picture(**_file_fields(p)) for p in document.pop("pictures")]
+            rejected = [Rejected(**_file_fields(r)) for r in document.pop("rejected")]
+            dataset = Dataset(pictures=pictures, rejected=rejected, **document)
+            known = set(dataset.classes)
+            for picture in pictures:
+                _check_picture(picture, known)
+            return dataset
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise PipelineError(
                 f"{path} is damaged ({error}); remove it and run: edgetrt retrain"
             ) from error
+
+
+def _file_fields(entry: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a Picture or Rejected from their JSON; TypeError or ValueError if damaged."""
+    size, changed = map(int, entry["stamp"])
+    if not all(isinstance(value, str) for key, value in entry.items() if key != "stamp"):
+        raise TypeError("a text is expected")
+    return {**entry, "stamp": (size, changed)}
+
+
+def _check_picture(picture: Picture, classes: set[str]) -> None:
+    bytes_of_digest = len(bytes.fromhex(picture.sha256))
+    if bytes_of_digest != 32 or picture.split not in SPLITS or picture.label not in classes:
+        raise ValueError(f"picture {printable(picture.path)}")
 
 
 def split_of(name: str, testing: float, validation: float, seed: int) -> str:
@@ -154,37 +181,29 @@ def scan(
     known = _known(previous) if previous and previous.root == str(root.resolve()) else {}
     files = [(label, path) for label in classes for path in _files(root / label)]
 
-    def verify(item: tuple[str, Path]) -> tuple[str, str, tuple[int, int], str, str]:
+    def examine(item: tuple[str, Path]) -> tuple[str, str, _Verdict]:
         label, path = item
         relative = path.relative_to(root).as_posix()
         stamp = _stamp(path)
-        if (relative, stamp) in known:
-            digest, reason = known[relative, stamp]
-        else:
-            digest, reason = _verify(path)
-        return label, relative, stamp, digest, reason
+        return label, relative, known.get((relative, stamp)) or _verify(path, stamp)
 
     found = []
     with console.progress("scan", len(files), "pictures") as advance:
-        for checked in in_threads(verify, files):
-            found.append(checked)
+        for examined in in_threads(examine, files):
+            found.append(examined)
             advance(1)
 
-    reasons = {path: reason for _, path, _, _, reason in found if reason}
-    reasons.update(_duplicates([(c, p, d) for c, p, _, d, reason in found if not reason]))
+    reasons = {path: verdict.reason for _, path, verdict in found if verdict.reason}
+    reasons.update(_duplicates([(c, p, v.sha256) for c, p, v in found if not v.reason]))
     pictures = [
-        Picture(path, digest, label, split_of(Path(path).name, testing, validation, seed), stamp)
-        for label, path, stamp, digest, _ in found
+        Picture(path, v.sha256, c, split_of(Path(path).name, testing, validation, seed), v.stamp)
+        for c, path, v in found
         if path not in reasons
     ]
-    dataset = Dataset(
-        root=str(root.resolve()),
-        classes=classes,
-        pictures=pictures,
-        rejected=[Rejected(path, reasons[path]) for _, path, *_ in found if path in reasons],
-        source=_source(root),
-        unusable={p: (*stamp, reason) for _, p, stamp, _, reason in found if reason},
-    )
+    rejected = [
+        Rejected(path, reasons[path], v.sha256, v.stamp) for _, path, v in found if path in reasons
+    ]
+    dataset = Dataset(str(root.resolve()), classes, pictures, rejected, _source(root))
     _check(dataset, testing, console)
     return dataset
 
@@ -247,38 +266,58 @@ def _class_folders(root: Path) -> list[str]:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder):
+    """Every file below `folder`, in order; and the folders that it can't or won't look into."""
+    closed: list[str] = []
+    for parent, folders, names in os.walk(folder, onerror=lambda e: closed.append(e.filename)):
+        links = [name for name in folders if Path(parent, name).is_symlink()]
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
+        for name in sorted(names + links):
             if not name.startswith("."):
                 yield Path(parent) / name
+    yield from map(Path, closed)
 
 
-def _stamp(path: Path) -> tuple[int, int]:
+def _stamp(path: Path) -> Stamp:
     try:
         status = path.stat()
     except OSError:
-        return (-1, -1)  # a link to nothing: never taken for known
-    return (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else (-1, -1)
+        return UNREAD
+    return (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else UNREAD
 
 
-def _verify(path: Path) -> tuple[str, str]:
-    """SHA-256 and "" of a good picture; "" and the reason of another file."""
+class _Verdict(NamedTuple):
+    """What was found of a file: a good picture has no reason, another file no SHA-256."""
+
+    sha256: str
+    reason: str
+    stamp: Stamp
+
+
+def _verify(path: Path, stamp: Stamp) -> _Verdict:
     if path.suffix.lower() not in PICTURE_SUFFIXES:
-        return "", "not named as a JPEG, PNG, BMP or WebP picture"
+        reason = "not named as a JPEG, PNG, BMP or WebP picture"
+        if path.is_dir():
+            reason = "a link to a folder, or a folder that can't be read"
+        return _Verdict("", reason, UNREAD)
     try:
         data = read_picture(path)
+    except PictureError as error:
+        return _Verdict("", str(error), UNREAD)
+    try:
         decode(data)
     except PictureError as error:
-        return "", str(error)
-    return hashlib.sha256(data).hexdigest(), ""
+        return _Verdict("", str(error), stamp)
+    return _Verdict(hashlib.sha256(data).hexdigest(), "", stamp)
 
 
-def _known(previous: Dataset) -> dict[tuple[str, tuple[int, int]], tuple[str, str]]:
-    known = {(p.path, p.stamp): (p.sha256, "") for p in previous.pictures}
-    for path, (size, time, reason) in previous.unusable.items():
-        known[path, (size, time)] = ("", reason)
-    return {key: value for key, value in known.items() if key[1] != (-1, -1)}
+def _known(previous: Dataset) -> dict[tuple[str, Stamp], _Verdict]:
+    """What an earlier scan found of each file that it read, by path and stamp."""
+    known = {(p.path, p.stamp): _Verdict(p.sha256, "", p.stamp) for p in previous.pictures}
+    for r in previous.rejected:
+        if r.stamp != UNREAD:
+            # Of a good picture the reason is forgotten: its copies may be gone by now.
+            known[r.path, r.stamp] = _Verdict(r.sha256, "" if r.sha256 else r.reason, r.stamp)
+    return known
 
 
 def _duplicates(good: list[tuple[str, str, str]]) -> dict[str, str]:
@@ -288,19 +327,21 @@ def _duplicates(good: list[tuple[str, str, str]]) -> dict[str, str]:
         copies[digest].append((label, path))
     reasons = {}
     for same in copies.values():
-        if len({label for label, _ in same}) > 1:
-            for _, path in same:
-                others = ", ".join(other for _, other in same if other != path)
-                reasons[path] = f"the same picture stands in another class: {others}"
-        else:
-            for _, path in same[1:]:
-                reasons[path] = f"the same picture as {same[0][1]}"
+        first = dict(reversed(same))  # of each class
+        for label, path in same:
+            elsewhere = [other for name, other in first.items() if name != label]
+            if elsewhere:
+                reasons[path] = f"the same picture stands in another class: {elsewhere[0]}"
+            elif path != first[label]:
+                reasons[path] = f"the same picture as {first[label]}"
     return reasons
 
 
 def _source(root: Path) -> str | None:
-    file = root / SOURCE_FILE
-    return file.read_text("utf-8", "replace")[:2000].strip() if file.is_file() else None
+    if not (root / SOURCE_FILE).is_file():
+        return None
+    with (root / SOURCE_FILE).open(encoding="utf-8", errors="replace") as file:
+        return file.read(MAX_SOURCE).strip()
 
 
 def _check(dataset: Dataset, testing: float, console: Console) -> None:
@@ -309,7 +350,7 @@ def _check(dataset: Dataset, testing: float, console: Console) -> None:
     for name, count in counts.items():
         total = sum(count.values())
         if not total:
-            reason = next((r for r in dataset.rejected if r.path.startswith(f"{name}/")), None)
+            reason = next((r for r in dataset.rejected if r.path.split("/")[0] == name), None)
             why = f" ({printable(reason.path)}: {printable(reason.reason)})" if reason else ""
             raise UsageError(
                 f"class '{printable(name)}' in {root} has no usable picture{why}; "

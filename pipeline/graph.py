@@ -57,7 +57,7 @@ def to_onnx(frozen_graph: bytes, output: str = OUTPUT) -> ModelProto:
 
     import tf2onnx
 
-    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)
     graph = tf.compat.v1.GraphDef.FromString(frozen_graph)
     try:
         model, _ = tf2onnx.convert.from_graph_def(
@@ -65,6 +65,12 @@ def to_onnx(frozen_graph: bytes, output: str = OUTPUT) -> ModelProto:
         )
     except Exception as error:  # tf2onnx raises what its handlers raise
         raise PipelineError(f"tf2onnx can't convert the frozen graph: {error}") from error
+    for node in model.graph.node:
+        if not onnx.defs.has(node.op_type):
+            raise PipelineError(
+                f"ONNX has no {node.op_type}, which {node.name} computes: "
+                "build the model without this layer"
+            )
     model.ir_version = IR_VERSION
     del model.opset_import[:]
     model.opset_import.append(helper.make_opsetid("", OPSET))

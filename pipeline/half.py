@@ -35,9 +35,12 @@ def to_fp16(model: ModelProto) -> ModelProto:
     if any(node.op_type == "QuantizeLinear" for node in half.graph.node):
         half = version_converter.convert_version(half, QDQ_OPSET)
         half.ir_version = QDQ_IR_VERSION
+    single = _inputs_of(half, ("Resize",), [1, 2])  # ONNX has these in FP32 only
+    scales = _inputs_of(half, ("QuantizeLinear", "DequantizeLinear"), [1])
     for tensor in half.graph.initializer:
-        if tensor.data_type == TensorProto.FLOAT:
-            tensor.CopyFrom(numpy_helper.from_array(_narrow(tensor), tensor.name))
+        if tensor.data_type == TensorProto.FLOAT and tensor.name not in single:
+            narrow = _narrow(tensor, up=tensor.name in scales)
+            tensor.CopyFrom(numpy_helper.from_array(narrow, tensor.name))
     _cast_input(half)
     _widen(half)
     drop_unused(half)
@@ -45,17 +48,27 @@ def to_fp16(model: ModelProto) -> ModelProto:
     return half
 
 
-def _narrow(tensor: TensorProto) -> np.ndarray:
+def _inputs_of(model: ModelProto, op_types: tuple[str, ...], places: list[int]) -> set[str]:
+    """Names of what nodes of some types read at some places."""
+    nodes = [node for node in model.graph.node if node.op_type in op_types]
+    return {node.input[place] for node in nodes for place in places if place < len(node.input)}
+
+
+def _narrow(tensor: TensorProto, up: bool) -> np.ndarray:
+    """The FP16 numbers next to a constant's, or next above."""
     values = numpy_helper.to_array(tensor)
-    if not np.isfinite(values).all() or np.abs(values).max(initial=0) > FP16_MAX:
+    if not np.isfinite(values).all():
+        raise PipelineError(f"constant {tensor.name} holds numbers that are not finite")
+    if np.abs(values).max(initial=0) > FP16_MAX:
         raise PipelineError(
             f"constant {tensor.name} reaches {np.abs(values).max():g}, beyond FP16's "
             f"{FP16_MAX:g}: there is no FP16 engine for this model"
         )
     narrow = values.astype(np.float16)
-    if tensor.name.endswith("/scale"):
-        # A scale that rounds to zero would divide by it.
-        narrow = np.maximum(narrow, np.finfo(np.float16).smallest_subnormal)
+    if up:
+        # Channels that do next to nothing have scales down to 1e-11. Rounded down, a scale
+        # would clip, or become zero; a little too large costs a little resolution.
+        return np.where(narrow < values, np.nextafter(narrow, np.float16(np.inf)), narrow)
     return narrow
 
 

@@ -15,8 +15,7 @@ from pipeline.graph import check
 from pipeline.surgery import constants, consumers, find_last_layer, set_constant
 
 INT8_MAX = 127  # symmetric: -128 is not used
-WEIGHT_AXIS = {"Conv": 0, "ConvTranspose": 1, "MatMul": 1, "Gemm": 1}  # of the output channels
-ACTIVATIONS = ("Clip", "Relu", "LeakyRelu", "Sigmoid", "HardSigmoid", "Tanh")
+WEIGHT_AXIS = {"Conv": 0, "MatMul": 1, "Gemm": 1}  # of the output channels
 
 
 def quantized_layers(model: ModelProto) -> list[NodeProto]:
@@ -26,24 +25,32 @@ def quantized_layers(model: ModelProto) -> list[NodeProto]:
     return [
         node
         for node in model.graph.node
-        if node.op_type in WEIGHT_AXIS and node.input[1] in values and node.input[1] != last
+        if node.op_type in WEIGHT_AXIS
+        and node.input[1] in values
+        and node.input[1] != last
+        # A stack of matrices has no one axis of output channels.
+        and (node.op_type != "MatMul" or values[node.input[1]].ndim == 2)
     ]
 
 
 def quantized_inputs(model: ModelProto) -> dict[str, list[NodeProto]]:
     """Each activation tensor to quantize, with the nodes that shall read it quantized."""
-    readers: dict[str, list[NodeProto]] = {}
     layers = quantized_layers(model)
+    results = {node.output[0]: node.op_type for node in layers}  # in the order of computation
+    readers = consumers(model)
+    fixed = {tensor.name for tensor in model.graph.initializer}
+    quantized: dict[str, list[NodeProto]] = {}
     for node in layers:
-        readers.setdefault(node.input[0], []).append(node)
+        quantized.setdefault(node.input[0], []).append(node)
     for node in model.graph.node:
-        if node.op_type == "Add" and (shortcut := _shortcut(model, node)):
-            readers.setdefault(shortcut, []).append(node)
+        if node.op_type == "Add" and not fixed.intersection(node.input):
+            if shortcut := _shortcut(node, results, readers):
+                quantized.setdefault(shortcut, []).append(node)
         elif node.op_type == "AveragePool":
-            after = consumers(model).get(node.output[0], [])
-            if after and all(any(reader is layer for layer in layers) for reader in after):
-                readers.setdefault(node.input[0], []).append(node)
-    return readers
+            after = readers.get(node.output[0], [])
+            if after and all(reader.output[0] in results for reader in after):
+                quantized.setdefault(node.input[0], []).append(node)
+    return quantized
 
 
 def insert_qdq(model: ModelProto, amax: dict[str, float]) -> ModelProto:
@@ -59,40 +66,34 @@ def insert_qdq(model: ModelProto, amax: dict[str, float]) -> ModelProto:
     quantized = ModelProto()
     quantized.CopyFrom(model)
     for tensor, readers in quantized_inputs(quantized).items():
-        scale = np.float32(max(amax[tensor], np.finfo(np.float32).tiny * INT8_MAX) / INT8_MAX)
-        pair = _pair(quantized, tensor, np.array(scale, np.float32), None)
-        for reader in readers:
-            _redirect(reader, tensor, pair[1].output[0])
-        _insert_before(quantized, readers, pair)
+        # What was always zero takes any scale; this one leaves it room.
+        scale = np.array((amax[tensor] or 1) / INT8_MAX, np.float32)
+        _insert(quantized, tensor, scale, None, readers)
     values = constants(quantized)
+    weights: dict[str, list[NodeProto]] = {}
     for node in quantized_layers(quantized):
-        weight, axis = node.input[1], _axis(node)
+        weights.setdefault(node.input[1], []).append(node)
+    for weight, layers in weights.items():
+        axis = _axis(layers[0])
         others = tuple(i for i in range(values[weight].ndim) if i != axis)
         largest = np.abs(values[weight]).max(axis=others)
         # A channel of zeros needs some scale above zero.
         scales = (np.where(largest > 0, largest, 1) / INT8_MAX).astype(np.float32)
-        pair = _pair(quantized, weight, scales, axis)
-        node.input[1] = pair[1].output[0]
-        _insert_before(quantized, [node], pair)
+        _insert(quantized, weight, scales, axis, layers)
     check(quantized)
     return quantized
 
 
-def _shortcut(model: ModelProto, add: NodeProto) -> str | None:
+def _shortcut(
+    add: NodeProto, layers: dict[str, str], readers: dict[str, list[NodeProto]]
+) -> str | None:
     """The input of a residual Add that does not come from the convolution it fuses with."""
-    order = {node.output[0]: place for place, node in enumerate(model.graph.node)}
-    made_by = {name: node for node in model.graph.node for name in node.output}
-    readers = consumers(model)
-    fusing = [
-        name
-        for name in add.input
-        if name in made_by and made_by[name].op_type == "Conv" and len(readers[name]) == 1
-    ]
-    if not fusing or any(name not in made_by for name in add.input):
+    fusing = [n for n in add.input if layers.get(n) == "Conv" and len(readers[n]) == 1]
+    if not fusing:
         return None
     # Of two convolutions TensorRT fuses the Add with the one that is computed last.
-    last = max(fusing, key=lambda name: order[name])
-    return next((name for name in add.input if name != last), None)
+    last = max(fusing, key=list(layers).index)
+    return next(name for name in add.input if name != last)
 
 
 def _axis(node: NodeProto) -> int:
@@ -101,30 +102,24 @@ def _axis(node: NodeProto) -> int:
     return WEIGHT_AXIS[node.op_type]
 
 
-def _pair(
-    model: ModelProto, tensor: str, scale: np.ndarray, axis: int | None
-) -> tuple[NodeProto, NodeProto]:
+def _insert(
+    model: ModelProto, tensor: str, scale: np.ndarray, axis: int | None, readers: list[NodeProto]
+) -> None:
+    """Put a Q/DQ pair between `tensor` and those of its readers."""
     names = [f"{tensor}/scale", f"{tensor}/zero_point"]
     set_constant(model, names[0], scale)
     set_constant(model, names[1], np.zeros(scale.shape, np.int8))
     options = {} if axis is None else {"axis": axis}
     middle, end = f"{tensor}/quantized", f"{tensor}/dequantized"
-    return (
+    nodes = model.graph.node
+    first = min(place for place, node in enumerate(nodes) if node in readers)
+    for reader in readers:
+        for place, name in enumerate(reader.input):
+            if name == tensor:
+                reader.input[place] = end
+    pair = (
         helper.make_node("QuantizeLinear", [tensor, *names], [middle], name=middle, **options),
         helper.make_node("DequantizeLinear", [middle, *names], [end], name=end, **options),
     )
-
-
-def _redirect(node: NodeProto, old: str, new: str) -> None:
-    for place, name in enumerate(node.input):
-        if name == old:
-            node.input[place] = new
-
-
-def _insert_before(
-    model: ModelProto, readers: list[NodeProto], pair: tuple[NodeProto, NodeProto]
-) -> None:
-    nodes = model.graph.node
-    first = min(place for place, node in enumerate(nodes) if any(node is r for r in readers))
     for node in reversed(pair):
         nodes.insert(first, node)

@@ -55,7 +55,7 @@ def fold_batch_norm(model: ModelProto) -> None:
             factor = values[constant].astype(np.float64)
             if factor.size == 1:
                 factor = np.full(channels, factor.item())
-            elif factor.ndim not in (3, 4) or factor.shape[-3:] != (channels, 1, 1):
+            elif factor.shape not in ((channels, 1, 1), (1, channels, 1, 1)):
                 break
             factor = factor.reshape(channels)
             bias = values[conv.input[2]] if len(conv.input) > 2 else np.zeros(channels)
@@ -80,12 +80,15 @@ def fold_pad(model: ModelProto) -> None:
     A Pad between an activation and its convolution would keep TensorRT from fusing them.
     """
     values = constants(model)
+    graph_outputs = {output.name for output in model.graph.output}
     for pad in [node for node in model.graph.node if node.op_type == "Pad"]:
-        readers = consumers(model)[pad.output[0]]
-        fill = values.get(pad.input[2], np.zeros(1)) if len(pad.input) > 2 else np.zeros(1)
+        readers = consumers(model).get(pad.output[0], [])
+        zero = len(pad.input) < 3 or not pad.input[2] or not values.get(pad.input[2], np.ones(1))
         amounts = values.get(pad.input[1])
         mode = next((a.s for a in pad.attribute if a.name == "mode"), b"constant")
-        if amounts is None or amounts.size != 8 or fill.any() or mode != b"constant":
+        if amounts is None or amounts.size != 8 or not zero or mode != b"constant":
+            continue
+        if pad.output[0] in graph_outputs:
             continue
         before, after = amounts[:4], amounts[4:]
         if before[:2].any() or after[:2].any() or (amounts < 0).any():
@@ -147,9 +150,9 @@ def find_last_layer(model: ModelProto) -> LastLayerNames:
     made_by = {name: node for node in model.graph.node for name in node.output}
     values = {tensor.name for tensor in model.graph.initializer}
     node = made_by.get(model.graph.output[0].name)
+    if node is not None:
+        node = made_by.get(node.input[0]) if node.op_type == "Softmax" else None
     bias = None
-    if node is not None and node.op_type == "Softmax":
-        node = made_by.get(node.input[0])
     if node is not None and node.op_type == "Add":
         bias = next((name for name in node.input if name in values), None)
         node = next((made_by[name] for name in node.input if name in made_by), None)
@@ -165,13 +168,12 @@ def set_last_layer(model: ModelProto, layer: LastLayer) -> None:
     if names.bias is not None:
         set_constant(model, names.bias, layer.bias)
         return
-    bias, sum_ = f"{names.logits}/bias", f"{names.logits}/biased"
+    bias, biased = f"{names.logits}/bias", f"{names.logits}/biased"
     set_constant(model, bias, layer.bias)
-    softmax = model.graph.node[-1]
-    softmax.input[0] = sum_
-    model.graph.node.insert(
-        len(model.graph.node) - 1, helper.make_node("Add", [names.logits, bias], [sum_])
-    )
+    nodes = model.graph.node
+    place = next(n for n, node in enumerate(nodes) if names.logits in node.input)
+    nodes[place].input[0] = biased
+    nodes.insert(place, helper.make_node("Add", [names.logits, bias], [biased], name=biased))
 
 
 def backbone_of(model: ModelProto) -> ModelProto:
