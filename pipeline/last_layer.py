@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from engines.tensorflow_graph import import_tensorflow
+from pipeline.errors import PipelineError
 from pipeline.progress import Console
 
 # Penalty on the squared weights, for bottlenecks scaled to a root mean square of 1. Together
@@ -78,6 +79,9 @@ def train(
         validation_set: followed, never trained on; may be empty.
         logs: folder for TensorBoard: loss and training accuracy of each batch under "train",
             accuracy under "validation".
+
+    Raises:
+        PipelineError: the bottlenecks are no finite numbers, or the training diverged.
     """
     tf = import_tensorflow()
     import keras
@@ -127,12 +131,19 @@ def train(
     train_log.close()
     validation_log.close()
     kernel, bias = layer.get_weights()
+    if not (np.isfinite(kernel).all() and np.isfinite(bias).all()):
+        raise PipelineError("the training of the last layer diverged; lower --learning-rate")
     return LastLayer((kernel / scale).astype(np.float32), bias)
 
 
 def _root_mean_square(labelled: Labelled) -> np.float32:
     squares = sum(float(np.square(chunk, dtype=np.float64).sum()) for chunk in labelled.chunks())
     mean = squares / (len(labelled.rows) * labelled.table.shape[1])
+    if not np.isfinite(mean):
+        raise PipelineError(
+            "the bottlenecks are not finite numbers; the weights of --architecture are damaged, "
+            "or its pixels need another scaling"
+        )
     return np.float32(np.sqrt(mean) or 1.0)
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.util.tensor_util import make_ndarray
 
 from pipeline import last_layer
 from pipeline.errors import PipelineError
@@ -195,17 +196,13 @@ def test_probabilities_chunk_by_chunk(layer: LastLayer, monkeypatch: pytest.Monk
     assert np.allclose(layer.probabilities(toy()), whole, atol=1e-6)
 
 
-def test_probabilities_of_nothing(layer: LastLayer) -> None:
-    assert layer.probabilities(NOTHING).shape == (0, CLASSES)
-
-
 # TensorBoard
 
 
 def curve(folder: Path, tag: str) -> list[tuple[int, float]]:
     """Step and value of each point, as TensorBoard reads them."""
     events = EventAccumulator(str(folder), size_guidance={"tensors": 0}).Reload()
-    return [(e.step, float(e.tensor_proto.float_val[0])) for e in events.Tensors(tag)]
+    return [(e.step, float(make_ndarray(e.tensor_proto))) for e in events.Tensors(tag)]
 
 
 def test_every_step_is_in_the_logs(layer: LastLayer, logs: Path) -> None:
@@ -229,12 +226,3 @@ def test_empty_validation_set_has_no_curve(tmp_path: Path) -> None:
     assert len(curve(folder / "train", "loss")) == TRAINING.steps
     events = EventAccumulator(str(folder / "validation")).Reload()
     assert events.Tags()["tensors"] == []
-
-
-def test_trainings_at_the_same_moment_have_logs_of_their_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(last_layer.time, "strftime", lambda _format: "20300101-000000")
-    for _ in range(2):
-        trained(tmp_path, training=Training(2, 0.02, 20, 0))
-    assert [len(curve(f / "train", "loss")) for f in sorted(tmp_path.iterdir())] == [2, 2]
