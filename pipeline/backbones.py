@@ -2,6 +2,7 @@
 
 import re
 import socket
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -75,6 +76,7 @@ def build(architecture: str, weights: str, seed: int, warn: Callable[[str], None
     import keras
 
     keras.utils.clear_session()  # layer names, and so the exported graph, start from 1 each time
+    keras.config.disable_interactive_logging()  # downloads would write to stdout, among results
     keras.utils.set_random_seed(seed)
     file = _weights_file(architecture, weights)
     if _is_model_file(architecture):
@@ -100,6 +102,11 @@ def _weights_file(architecture: str, weights: str) -> Path | None:
     if _is_model_file(architecture):
         if not Path(architecture).is_file():
             raise UsageError(f"--architecture {printable(architecture)}: no such file")
+        if weights != IMAGENET:
+            raise UsageError(
+                f"--weights {printable(weights)} does not go with a model of your own, which "
+                "brings its weights along; leave it out"
+            )
         return Path(architecture)
     known = (*EFFICIENTNET_LITE, "mobilenet_v2", "inception_v3")
     if architecture not in known and not MOBILENET.fullmatch(architecture):
@@ -171,17 +178,19 @@ def _keras_application(
             raise
         raise PipelineError(
             f"cannot download the ImageNet weights of {architecture} "
-            f"({printable(error).split(' on http')[0][:120]}); give --weights FILE (as Keras "
+            f"({printable(error).split(' -- ')[-1][:120]}); give --weights FILE (as Keras "
             f"stores them, without the top), or --weights {RANDOM}"
         ) from error
     finally:
         socket.setdefaulttimeout(patience)
     if file is not None:
         try:
-            model.load_weights(file)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # one for each layer, before the error
+                model.load_weights(file)
         except Exception as error:  # h5py's and Keras' errors have no common class
             raise UsageError(
-                f"--weights {printable(file)} does not fit {architecture}: {printable(error)[:200]}"
+                f"--weights {printable(file)} does not fit {architecture}: {_reason(error)}"
             ) from error
     return model, (1 / 127.5, -1.0)
 
@@ -194,8 +203,14 @@ def _own_model(file: Path, warn: Callable[[str], None]) -> Any:
         # Safe mode refuses Lambda layers and other code that a file may bring along.
         model = keras.models.load_model(file, compile=False, safe_mode=True)
     except Exception as error:  # whatever a broken file makes Keras raise
-        reason = printable(str(error).strip().split("\n")[0])[:300]
-        raise UsageError(f"--architecture {printable(file)} can't be loaded: {reason}") from error
+        raise UsageError(
+            f"--architecture {printable(file)} can't be loaded: {_reason(error)}"
+        ) from error
+    if not isinstance(model, keras.Model) or not model.built:
+        raise UsageError(
+            f"--architecture {printable(file)} holds no model whose input is known; build it with "
+            "an input of (None, height, width, 3) and save it again"
+        )
     dense = next((x for x in reversed(model.layers) if isinstance(x, keras.layers.Dense)), None)
     if dense is None:
         raise UsageError(f"--architecture {printable(file)} has no Dense layer at its top level")
@@ -219,3 +234,8 @@ def _own_model(file: Path, warn: Callable[[str], None]) -> Any:
             "was trained on others, add such a layer in front"
         )
     return keras.Model(model.inputs[0], dense.input, name="own_model")
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what Keras says, which may be long."""
+    return printable(str(error).strip().split("\n")[0])[:300]

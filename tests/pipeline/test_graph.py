@@ -1,0 +1,159 @@
+"""Keras -> ONNX: the same network, with nothing left that TensorRT can't fuse."""
+
+import keras
+import numpy as np
+import onnx
+import pytest
+from networks import (
+    Network,
+    answers,
+    by_hand,
+    export,
+    makers,
+    nodes,
+    pixels,
+    randomise_statistics,
+    run,
+    weights,
+)
+from onnx import ModelProto
+
+from engines.tensorflow_graph import INPUT, OUTPUT, import_tensorflow
+from pipeline import backbones, graph
+from pipeline.errors import PipelineError
+from pipeline.surgery import constants, consumers
+
+TOLERANCE = 1e-5  # of a probability
+
+
+def unfused(model: ModelProto) -> list[str]:
+    """What stands behind a convolution though it could be part of it."""
+    fixed, readers = constants(model), consumers(model)
+    return [
+        f"{reader.op_type} {reader.name}"
+        for conv in nodes(model, "Conv")
+        for reader in readers[conv.output[0]]
+        if reader.op_type in ("Mul", "Add", "Sub", "Div", "BatchNormalization")
+        and any(name in fixed for name in reader.input)
+    ]
+
+
+def test_answers_are_those_of_keras(small: Network) -> None:
+    for count in (1, 3, 8):
+        pictures = pixels(count, seed=count)
+        wanted = np.asarray(small.keras(pictures.astype(np.float32), training=False))
+        got = run(small.onnx, pictures)[0]
+        assert got.shape == wanted.shape == (count, 3)
+        assert np.ptp(wanted) > 0.01, "a network that says the same of all proves nothing"
+        np.testing.assert_allclose(got, wanted, rtol=0, atol=TOLERANCE)
+
+
+def test_efficientnet_answers_as_in_keras(
+    lite0: Network, solar: dict[str, tuple[np.ndarray, np.ndarray]]
+) -> None:
+    pictures = solar["test"][0][::24]
+    wanted = np.asarray(lite0.keras(pictures.astype(np.float32), training=False))
+    np.testing.assert_allclose(answers(lite0.onnx, pictures), wanted, rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "convolutions"), [("mobilenet_0.25_128", 27), ("mobilenet_v2", 52)]
+)
+def test_mobilenets_are_folded_whole(architecture: str, convolutions: int) -> None:
+    backbone = backbones.build(architecture, "random", 0, lambda _: None).model
+    randomise_statistics(backbone)
+    answer = keras.layers.Dense(3, activation="softmax")
+    network = export(keras.Model(backbone.input, answer(backbone.output)))
+
+    found = graph.operations(network.onnx)
+    assert found["Conv"] == convolutions
+    assert found["Transpose"] == 1
+    assert not {"Pad", "BatchNormalization"} & set(found)
+    assert unfused(network.onnx) == []
+    pictures = pixels(2, backbone.input_shape[1])
+    wanted = np.asarray(network.keras(pictures.astype(np.float32), training=False))
+    np.testing.assert_allclose(answers(network.onnx, pictures), wanted, rtol=0, atol=TOLERANCE)
+
+
+def test_efficientnet_is_folded_whole(lite0: Network) -> None:
+    found = graph.operations(lite0.onnx)
+    assert found == {
+        "Add": 11,  # 9 residuals, the pixels' offset, the last layer's bias
+        "Clip": 33,
+        "Conv": 49,
+        "GlobalAveragePool": 1,
+        "MatMul": 1,
+        "Mul": 1,  # the pixels' scale
+        "Softmax": 1,
+        "Squeeze": 1,
+        "Transpose": 1,
+    }
+    assert unfused(lite0.onnx) == []
+
+
+def test_small_networks_are_folded_whole(small: Network) -> None:
+    assert unfused(small.onnx) == []
+    assert len(nodes(small.onnx, "Transpose")) == 1
+    made_by = makers(small.onnx)
+    for conv in nodes(small.onnx, "Conv"):
+        assert made_by[conv.input[0]].op_type != "Pad"
+
+
+def test_graph_is_what_tensorrt_8_reads(small: Network) -> None:
+    model = small.onnx
+    onnx.checker.check_model(model, full_check=True)
+    assert model.ir_version == 7
+    assert [(imported.domain, imported.version) for imported in model.opset_import] == [("", 13)]
+    (source,), (result,) = model.graph.input, model.graph.output
+    assert (source.name, result.name) == (INPUT, OUTPUT)
+    dims = [d.dim_param or d.dim_value for d in source.type.tensor_type.shape.dim]
+    assert dims == ["batch", 40, 40, 3]
+    assert [d.dim_param or d.dim_value for d in result.type.tensor_type.shape.dim] == ["batch", 3]
+    fixed = constants(model)
+    assert all(name in fixed for clip in nodes(model, "Clip") for name in clip.input[1:])
+    assert set(fixed) <= {name for node in model.graph.node for name in node.input}
+    names = [node.name for node in model.graph.node]
+    assert len(set(names)) == len(names)
+
+
+def test_output_takes_the_name_it_is_given(mobile: Network) -> None:
+    model = graph.to_onnx(mobile.frozen, output="bottlenecks")
+    assert model.graph.output[0].name == "bottlenecks"
+    pictures = pixels(2)
+    np.testing.assert_array_equal(run(model, pictures)[0], run(mobile.onnx, pictures)[0])
+
+
+def test_frozen_graph_has_no_variables(mobile: Network) -> None:
+    tf = import_tensorflow()
+    definition = tf.compat.v1.GraphDef.FromString(mobile.frozen)
+    types = {node.op for node in definition.node}
+    assert not {"VarHandleOp", "ReadVariableOp", "StatefulPartitionedCall"} & types
+    names = {node.name for node in definition.node}
+    assert {INPUT, OUTPUT} <= names
+
+
+def test_operation_that_onnx_lacks_is_named() -> None:
+    tf = import_tensorflow()
+
+    class Odd:
+        inputs = (keras.Input((8, 8, 3)),)
+
+        def __call__(self, pixels: object, training: bool) -> object:
+            return tf.math.igamma(tf.reduce_mean(pixels, (1, 2)), 2.0, name="odd")
+
+    with pytest.raises(PipelineError, match=r"ONNX has no Igamma, which odd\w* computes"):
+        graph.to_onnx(graph.freeze(Odd()))
+
+
+def test_rubbish_is_refused() -> None:
+    tf = import_tensorflow()
+    empty = tf.compat.v1.GraphDef().SerializeToString()
+    with pytest.raises(PipelineError, match="tf2onnx can't convert"):
+        graph.to_onnx(empty)
+
+
+def test_check_names_what_is_wrong() -> None:
+    model = by_hand("last = Conv (x, w)", 4, {"w": weights(4, 3, 1, 1)})
+    nodes(model, "Conv")[0].input[1] = "elsewhere"
+    with pytest.raises(PipelineError, match=r"ONNX checker refuses the graph(.|\n)*elsewhere"):
+        graph.check(model)
