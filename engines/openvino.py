@@ -89,24 +89,29 @@ def load(path: str, precision: str) -> Engine:
 
 
 def load_graph(onnx_path: str, precision: str = "fp32") -> Engine:
-    """An engine straight from an ONNX graph, for use in this process only."""
+    """An engine straight from an ONNX graph, for many pictures in this process only."""
     compute = _compute_type(precision)
-    return OpenVINOEngine(lambda hint: compile_graph(onnx_path, compute, hint), precision)
+    return OpenVINOEngine(
+        lambda hint: compile_graph(onnx_path, compute, hint), precision, "THROUGHPUT"
+    )
 
 
 class OpenVINOEngine(Engine):
-    """A model compiled twice: for the latency of one picture, and for many at a time."""
+    """A model compiled for the latency of one picture, for many at a time, or both."""
 
     backend = BACKEND
 
-    def __init__(self, compiler: Any, precision: str) -> None:
-        """Compile with `compiler`, a function from a performance hint to a compiled model."""
+    def __init__(self, compiler: Any, precision: str, hint: str = "LATENCY") -> None:
+        """Compile with `compiler`, a function from a performance hint to a compiled model.
+
+        It is compiled for `hint` now, for the other when that is first needed.
+        """
         self.precision = precision
         self._compiler = compiler
+        self._compiled = {hint: compiler(hint)}
         self._request: Any = None
         self._queue: Any = None
-        compiled = compiler("LATENCY")
-        self._request = compiled.create_infer_request()
+        compiled = self._compiled[hint]
         source, result = compiled.input(), compiled.output()
         self.input = TensorSpec(
             source.any_name, (None, *tuple(source.partial_shape.to_shape())[1:]), "uint8"
@@ -119,6 +124,8 @@ class OpenVINOEngine(Engine):
         self.check_pictures(pictures)
         if len(pictures) > 1:
             return next(self.stream(iter([pictures])))
+        if self._request is None:
+            self._request = self._for("LATENCY").create_infer_request()
         try:
             self._request.infer([pictures], share_inputs=True)
         except RuntimeError as error:
@@ -146,12 +153,22 @@ class OpenVINOEngine(Engine):
     def close(self) -> None:
         """See `Engine.close`."""
         self._request = self._queue = None
+        self._compiled = {}
+
+    def _for(self, hint: str) -> Any:
+        if hint not in self._compiled:
+            self._compiled[hint] = self._compiler(hint)
+        return self._compiled[hint]
 
     def _many(self) -> Any:
         if self._queue is None:
             import openvino
 
-            self._queue = openvino.AsyncInferQueue(self._compiler("THROUGHPUT"))
+            compiled = self._for("THROUGHPUT")
+            streams = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+            # As many again wait with their pixels ready: else a stream stands still while Python
+            # stores its result and fetches the next picture, which took 5 % of the processors.
+            self._queue = openvino.AsyncInferQueue(compiled, 2 * streams)
             self._queue.set_callback(_store)
         return self._queue
 
