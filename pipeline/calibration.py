@@ -46,6 +46,18 @@ def largest_values(model: ModelProto, batches: Batches) -> dict[str, float]:
     return dict(zip(tensors, amax.tolist(), strict=True))
 
 
+def channel_means(
+    model: ModelProto, pixels: np.ndarray, tensors: list[str]
+) -> dict[str, np.ndarray]:
+    """The mean of each channel of some tensors (N, channels, height, width): (channels,)."""
+    totals = None
+    for means in _measure(
+        model, tensors, lambda: iter([pixels]), lambda _, values: values.mean((0, 2, 3), np.float64)
+    ):
+        totals = means if totals is None else [a + b for a, b in zip(totals, means, strict=True)]
+    return {t: total / len(pixels) for t, total in zip(tensors, totals or [], strict=True)}
+
+
 def thresholds(
     model: ModelProto, batches: Batches, amax: dict[str, float], tensors: list[str], method: str
 ) -> dict[str, float]:

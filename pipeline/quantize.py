@@ -11,9 +11,11 @@ from onnx import ModelProto
 from benchmarks.accuracy import compare
 from engines import openvino
 from pipeline import bottlenecks, calibration, half, loader
+from pipeline.bias_correction import correct_biases
 from pipeline.dataset import SPLITS, Dataset, Picture
 from pipeline.errors import UsageError
 from pipeline.files import sha256_of, write_bytes, write_json
+from pipeline.graph import operations
 from pipeline.last_layer import Labelled, LastLayer, Training, train
 from pipeline.progress import Console
 from pipeline.qdq import insert_qdq, quantized_inputs
@@ -22,6 +24,7 @@ from pipeline.run import Outcome, Run
 from pipeline.surgery import backbone_of, constants, find_last_layer, set_last_layer
 
 BATCH = 8  # calibration pictures at a time
+FEW = 32  # of them are enough to correct biases
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,9 @@ def _quantize(
     tensors = list(quantized_inputs(model))
     chosen = calibration.thresholds(model, batches, amax, tensors, options.method)
     quantized = insert_qdq(model, chosen)
+    few = np.concatenate(list(loader.batches(dataset, pictures[:FEW], size, BATCH)))
+    with console.progress("biases", operations(model)["Conv"], "convolutions") as advance:
+        correct_biases(quantized, model, few, advance)
     int8_head = _int8_head(run, dataset, model, quantized, training, options, console)
 
     write_bytes(run.onnx("fp16"), half.to_fp16(model).SerializeToString())
