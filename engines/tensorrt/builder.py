@@ -41,6 +41,8 @@ def build_plan(trt: Any, onnx_path: str, configure: Callable[[Any], None]) -> Pl
         raise EngineError(
             "TensorRT's parser refuses {}: {}".format(onnx_path, _parser_errors(parser))
         )
+    if network.num_inputs != 1 or network.num_outputs != 1:
+        raise EngineError("{} is no graph with one input and one output".format(onnx_path))
     config = builder.create_builder_config()
     configure(config)
     profile = builder.create_optimization_profile()
