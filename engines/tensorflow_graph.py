@@ -1,8 +1,9 @@
 """TensorFlow on a frozen graph: the baseline that every other engine is held against."""
 
 import os
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Iterator, Optional
 
 import numpy as np
 
@@ -71,7 +72,26 @@ class TensorFlowEngine(Engine):
 def import_tensorflow() -> Any:
     """TensorFlow, without its start-up messages."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    import tensorflow
+    with _stderr_silenced():
+        import tensorflow
 
     tensorflow.get_logger().setLevel("ERROR")
     return tensorflow
+
+
+@contextmanager
+def _stderr_silenced() -> Iterator[None]:
+    """Send to nowhere what is written to stderr, by native code too.
+
+    While it is loaded, TensorFlow 2.21 logs through a library that takes no heed of
+    TF_CPP_MIN_LOG_LEVEL yet.
+    """
+    stderr = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nowhere)

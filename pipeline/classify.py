@@ -9,30 +9,33 @@ from engines.catalogue import TENSORFLOW, load_engine, read_sidecars, runs_here
 from engines.engine import Engine
 from engines.preprocess import PictureError, load
 from engines.tensorflow_graph import load as load_tensorflow
-from pipeline.errors import PipelineError, UsageError, printable
-from pipeline.run import Run
+from pipeline.compare import read_report
+from pipeline.errors import UsageError, printable
+from pipeline.files import sha256_of
+from pipeline.report.verdict import verdict
+from pipeline.run import Run, command_for
 
 TOP = 5
 
 
-def classify(run: Run, engine_name: str, pictures: list[Path]) -> list[dict[str, Any]]:
+def classify(run: Run, engine_name: str | None, pictures: list[Path]) -> list[dict[str, Any]]:
     """The five most likely classes of each picture.
 
     Args:
-        engine_name: as in the report ("openvino-int8"), or a backend for its FP32 engine.
+        engine_name: as in the report ("openvino-int8"), or a backend for its FP32 engine; None
+            for the one that the report speaks for, or TensorFlow where there is no report.
 
     Returns:
         For each picture, "path" and "top": classes with probabilities, the likeliest first; or
         "path" and "error" for one that can't be used.
 
     Raises:
-        UsageError: no such engine in this run, or it can't run here.
-        PipelineError: none of the pictures could be used.
+        UsageError: no such engine in this run, it can't run here, or it is of an older model.
     """
     run.require("retrain")
     labels = run.labels.read_text("utf-8", "surrogateescape").splitlines()
     found: list[dict[str, Any]] = []
-    with _open(run, engine_name) as engine:
+    with _open(run, engine_name or _best(run)) as engine:
         _, height, width, _ = engine.input.shape
         for path in pictures:
             try:
@@ -44,10 +47,17 @@ def classify(run: Run, engine_name: str, pictures: list[Path]) -> list[dict[str,
             best = np.argsort(-probabilities)[:TOP]
             top = [{"label": labels[n], "probability": float(probabilities[n])} for n in best]
             found.append({"path": str(path), "top": top})
-    if all("error" in result for result in found):
-        first = found[0]
-        raise PipelineError(f"{printable(first['path'])}: {first['error']}")
     return found
+
+
+def _best(run: Run) -> str:
+    """The name of the fastest engine here that lost no accuracy, by the report of this model."""
+    try:
+        run.require("compare")
+    except UsageError:
+        return TENSORFLOW
+    best = verdict(read_report(run)["engines"]).engine
+    return best["name"] if best and runs_here(best["backend"]) else TENSORFLOW
 
 
 def _open(run: Run, name: str) -> Engine:
@@ -57,6 +67,12 @@ def _open(run: Run, name: str) -> Engine:
     runnable = [s for s in sidecars if s["status"] == "built" and runs_here(s["backend"])]
     for sidecar in runnable:
         if sidecar["name"] in (name, f"{name}-fp32"):
+            run.require("quantize")
+            if sidecar["onnx_sha256"] != sha256_of(run.folder / "onnx" / sidecar["onnx"]):
+                raise UsageError(
+                    f"engine {sidecar['name']} was built from an older model; "
+                    f"run: {command_for('build', run.folder)}"
+                )
             return load_engine(run.engines, sidecar)
     names = ", ".join([f"{TENSORFLOW}-fp32", *(s["name"] for s in runnable)])
     raise UsageError(

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -9,9 +10,10 @@ from typing import Any, NoReturn
 
 from pipeline import __version__
 from pipeline.errors import PipelineError, UsageError, printable
+from pipeline.interrupts import end_on_signals
 from pipeline.progress import Console
 
-OK, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
+OK, FAILED, WRONG_USE, NOBODY_READS = 0, 1, 2, 141
 
 
 class Parser(argparse.ArgumentParser):
@@ -24,21 +26,42 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0, 1 failed work, 2 wrong use."""
+    """Run the command line.
+
+    Args:
+        arguments: None for those of this process, which then also ends on signals.
+
+    Returns:
+        The exit code: 0, 1 failed work, 2 wrong use, 141 (SIGPIPE's) if nobody reads the output.
+    """
+    _stop_telemetry()
+    if arguments is None:
+        _open_closed_streams()
+        end_on_signals()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    args = _parser().parse_args(arguments)
+    try:
+        try:
+            args = _parser().parse_args(arguments)
+        finally:
+            sys.stdout.flush()
+        return _perform(args)
+    except BrokenPipeError:  # as with `| head`
+        _drop_output()
+        return NOBODY_READS
+
+
+def _perform(args: argparse.Namespace) -> int:
     try:
         args.command(args, Console(args.quiet))
         return OK
-    except KeyboardInterrupt:
-        _complain("interrupted; nothing is lost, the same command goes on where it can", args)
-        return INTERRUPTED
     except UsageError as error:
         _complain(str(error), args)
         return WRONG_USE
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
+        where = f"{error.filename or getattr(args, 'run', '')}: ".removeprefix(": ")
         _complain(f"{where}{error.strerror or error}; mend that and run the same again", args)
         return FAILED
     except Exception as error:
@@ -47,6 +70,46 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             _complain(str(error), args)
         return FAILED
+
+
+def _stop_telemetry() -> None:
+    """Keep the libraries from counting what is done with them and sending it to their makers.
+
+    ONNX Runtime 1.32 does so unless told not to, OpenVINO wherever it finds its package for it;
+    both also leave an identifier in the home folder.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+
+
+def _open_closed_streams() -> None:
+    """Open a standard stream that was closed (`>&-`) to nowhere.
+
+    Else the next file that is opened would take its number, and get whatever is printed.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    sys.stdout = sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(2, "w")
+
+
+def _drop_output() -> None:
+    """Send to nowhere what waits to be written, which Python would try again at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(nowhere, stream.fileno())
+
+
+def _print(text: str) -> None:
+    """Write a result to stdout, now: an error at Python's end would be none of ours."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise OSError(error.errno, error.strerror, "standard output") from error
 
 
 def _is_ours(error: Exception) -> bool:
@@ -128,45 +191,49 @@ def _classify(args: argparse.Namespace, console: Console) -> None:
 
     with Run(args.run) as run:
         results = classify(run, args.engine, args.pictures)
-    if args.json:
-        print(json.dumps(results))
-        return
-    for result in results:
-        if "error" in result:
-            console.warn(f"{result['path']}: {result['error']}")
-            continue
-        print(printable(result["path"]))
-        for answer in result["top"]:
-            print(f"  {answer['probability']:7.2%}  {printable(answer['label'])}")
+    bad = [result for result in results if "error" in result]
+    for result in bad:
+        console.warn(f"{result['path']}: {result['error']}")
+    _show(args, results)
+    for result in [] if args.json else results:
+        if result not in bad:
+            _print(printable(result["path"]))
+            for answer in result["top"]:
+                _print(f"  {answer['probability']:7.2%}  {printable(answer['label'])}")
+    if bad:
+        raise PipelineError(
+            f"{len(bad)} of {len(results)} picture(s) could not be used; see the warnings"
+        )
 
 
 def _doctor(args: argparse.Namespace, console: Console) -> None:
     from pipeline.doctor import describe, examine
 
     found = examine()
-    print(json.dumps(found) if args.json else describe(found))
+    _print(json.dumps(found) if args.json else describe(found))
 
 
 def _dataset(args: argparse.Namespace, console: Console) -> None:
-    from pipeline.elpv import SOURCE, lay_out
+    from pipeline.elpv import PICTURES, SOURCE, lay_out
 
     written = lay_out(args.out, console)
-    console.say(f"elpv: {written} pictures written to {args.out}\n{SOURCE.rstrip()}")
+    for line in (f"elpv: {written} pictures written to {args.out}", *SOURCE.splitlines()):
+        console.say(line)
+    _show(args, {"folder": str(args.out), "pictures": PICTURES, "written": written})
 
 
-def _show(args: argparse.Namespace, results: dict[str, Any]) -> None:
+def _show(args: argparse.Namespace, results: Any) -> None:
     if args.json:
-        print(json.dumps(results))
+        _print(json.dumps(results))
 
 
 def _show_report(args: argparse.Namespace, report: dict[str, Any], run: Any) -> None:
     from pipeline.report.table import table
 
-    if args.json:
-        print(json.dumps(report))
-    else:
-        print(table(report["engines"]))
-        print(f"report: {run.report_page}")
+    _show(args, report)
+    if not args.json:
+        _print(table(report["engines"]))
+        _print(f"report: {printable(run.report_page)}")
 
 
 def _retrain_options(args: argparse.Namespace) -> Any:
@@ -220,22 +287,30 @@ def _parser() -> argparse.ArgumentParser:
     command("build", _build, "4. build what engines this machine can", _add_run, _add_build)
     command("compare", _compare, "5. accuracy and latency of every engine", _add_run)
     classify = command("classify", _classify, "the most likely classes of pictures", _add_run)
-    classify.add_argument("--engine", default="tensorflow", help="such as openvino-int8")
+    classify.add_argument("--engine", help="such as openvino-int8 (the fastest that lost no "
+        "accuracy, as 'compare' found it; before that, tensorflow)")  # fmt: skip
     classify.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
     command("doctor", _doctor, "what this machine has, and what it can build and run")
     dataset = command("dataset", _dataset, "lay out a known set of pictures as a folder")
     dataset.add_argument("name", choices=["elpv"])
-    dataset.add_argument("--out", type=Path, required=True, help="folder to fill")
+    dataset.add_argument("--out", type=_path, required=True, help="folder to fill")
     return parser
 
 
+def _path(text: str) -> Path:
+    """A path; nothing at all is none, though Path("") is the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("a path is expected; received nothing")
+    return Path(text)
+
+
 def _add_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--run", type=Path, required=True, help="the run folder")
+    parser.add_argument("--run", type=_path, required=True, help="the run folder")
 
 
 def _add_retrain(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--image-dir", type=Path, required=True, help="one folder of pictures for each class")
+    add("--image-dir", type=_path, required=True, help="one folder of pictures for each class")
     add("--architecture", default="efficientnet_lite0",
         help="efficientnet_lite0|1|2, mobilenet_<alpha>_<size>, mobilenet_v2, inception_v3, or "
         "a .keras or .h5 model")  # fmt: skip

@@ -21,6 +21,7 @@ SCHEMA = 1
 SPLITS = ("train", "validation", "test")
 FEW_PICTURES = 20  # fewer in a class than this and no figure about it means much
 SOURCE_FILE = "SOURCE.txt"  # where a picture folder says where its pictures come from
+MAX_DEPTH = 250  # of folders inside a class; os.walk calls itself for each
 MAX_SOURCE = 2000  # characters of it that are kept
 
 Stamp = tuple[int, int]
@@ -39,6 +40,7 @@ class Picture:
     label: the name of its class.
     split: "train", "validation" or "test".
     stamp: size in bytes and time of last change in ns; a file that keeps both isn't read again.
+        It is the time that no program can set (st_ctime).
     """
 
     path: str
@@ -271,6 +273,9 @@ def _files(folder: Path) -> Iterator[Path]:
     for parent, folders, names in os.walk(folder, onerror=lambda e: closed.append(e.filename)):
         links = [name for name in folders if Path(parent, name).is_symlink()]
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if len(Path(parent).relative_to(folder).parts) == MAX_DEPTH:
+            closed.extend(str(Path(parent, name)) for name in folders)
+            folders.clear()
         for name in sorted(names + links):
             if not name.startswith("."):
                 yield Path(parent) / name
@@ -282,7 +287,7 @@ def _stamp(path: Path) -> Stamp:
         status = path.stat()
     except OSError:
         return UNREAD
-    return (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else UNREAD
+    return (status.st_size, status.st_ctime_ns) if stat.S_ISREG(status.st_mode) else UNREAD
 
 
 class _Verdict(NamedTuple):
@@ -297,7 +302,7 @@ def _verify(path: Path, stamp: Stamp) -> _Verdict:
     if path.suffix.lower() not in PICTURE_SUFFIXES:
         reason = "not named as a JPEG, PNG, BMP or WebP picture"
         if path.is_dir():
-            reason = "a link to a folder, or a folder that can't be read"
+            reason = "a link to a folder, or a folder that can't be read or lies too deep"
         return _Verdict("", reason, UNREAD)
     try:
         data = read_picture(path)

@@ -10,6 +10,9 @@ from typing import Any
 
 from pipeline.errors import PipelineError
 
+TEMPORARY = ".tmp-"  # how the name of a file begins that is not whole yet
+_temporaries: set[Path] = set()  # those being written now
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -18,18 +21,33 @@ def replacing(path: Path) -> Iterator[Path]:
     The temporary name keeps the suffix (some writers go by it) and is the same every time, so
     that what a killed process left is removed by the next one. If the block raises, `path`
     is as it was.
+
+    Raises:
+        OSError: it can't be written; names a file, which the system does not where a disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".tmp-{path.name}")
+    temporary = path.with_name(f"{TEMPORARY}{path.name}")
     temporary.unlink(missing_ok=True)
+    _temporaries.add(temporary)
     try:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+        _temporaries.discard(temporary)
     _sync_folder(path.parent)
+
+
+def remove_temporaries() -> None:
+    """Remove what is being written now: the process is about to end."""
+    for temporary in tuple(_temporaries):
+        temporary.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

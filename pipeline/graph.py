@@ -33,9 +33,8 @@ def freeze(model: Any) -> bytes:
     function = tf.function(lambda pixels: tf.identity(model(pixels, training=False), name=OUTPUT))
     shape = (None, *model.inputs[0].shape[1:])
     concrete = function.get_concrete_function(tf.TensorSpec(shape, tf.float32, name=INPUT))
-    graph: bytes = (
-        convert_variables_to_constants_v2(concrete).graph.as_graph_def().SerializeToString()
-    )
+    definition = convert_variables_to_constants_v2(concrete).graph.as_graph_def()
+    graph: bytes = definition.SerializeToString(deterministic=True)
     return graph
 
 
@@ -55,12 +54,13 @@ def to_onnx(frozen_graph: bytes, output: str = OUTPUT) -> ModelProto:
     tf = import_tensorflow()
     import logging
 
-    import tf2onnx
+    from tf2onnx import convert, utils
 
     logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)
+    utils.INTERNAL_NAME = 1  # else names, and so bytes, depend on earlier conversions
     graph = tf.compat.v1.GraphDef.FromString(frozen_graph)
     try:
-        model, _ = tf2onnx.convert.from_graph_def(
+        model, _ = convert.from_graph_def(
             graph, input_names=[f"{INPUT}:0"], output_names=[f"{OUTPUT}:0"], opset=OPSET
         )
     except Exception as error:  # tf2onnx raises what its handlers raise

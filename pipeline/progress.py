@@ -22,7 +22,7 @@ class Console:
     def say(self, text: str) -> None:
         """Print one line, unless quiet."""
         if not self.quiet:
-            print(text, file=sys.stderr, flush=True)
+            print(printable(text), file=sys.stderr, flush=True)
 
     def warn(self, text: str) -> None:
         """Print a warning, quiet or not."""

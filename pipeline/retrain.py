@@ -1,5 +1,6 @@
 """Pictures -> a retrained classifier: whole Keras model, frozen graph and labels."""
 
+import json
 import math
 import time
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from engines.tensorflow_graph import OUTPUT
 from pipeline import backbones, bottlenecks, graph
 from pipeline.dataset import SPLITS, Dataset, Picture, scan
 from pipeline.errors import UsageError, printable
-from pipeline.files import read_json, replacing, sha256_of, write_bytes, write_json, write_text
+from pipeline.files import replacing, sha256_of, write_bytes, write_json, write_text
 from pipeline.last_layer import Labelled, LastLayer, Training, train
 from pipeline.progress import Console
 from pipeline.run import Outcome, Run, versions
@@ -57,6 +58,8 @@ class Options:
                 "--testing-percentage must be above 0, --validation-percentage not below, and "
                 f"both together below 100; received {self.testing:g} and {self.validation:g}"
             )
+        if not 0 <= self.seed < 2**32:
+            raise UsageError(f"--seed must be from 0 to {2**32 - 1}; received {self.seed}")
 
 
 def retrain(run: Run, options: Options, console: Console) -> dict[str, Any]:
@@ -95,6 +98,11 @@ def answers(
 
 
 def _scan(run: Run, options: Options, console: Console) -> Dataset:
+    if run.folder.resolve().is_relative_to(options.image_dir.resolve()):
+        raise UsageError(
+            f"--run {run.folder} lies inside --image-dir, where it would be taken for a class; "
+            "choose another --run"
+        )
     before = Dataset.load(run.dataset) if run.dataset.exists() else None
     dataset = scan(
         options.image_dir, options.testing, options.validation, options.seed, console, before
@@ -123,8 +131,8 @@ def _retrain(
     console.say(f"retrain: {len(dataset.pictures)} pictures, {len(dataset.classes)} classes")
     backbone = backbones.build(options.architecture, options.weights, options.seed, console.warn)
     _export_backbone(run, backbone, description)
-    clock.lap("backbone")
     with computing_engine(run.backbone, "fp32") as engine:
+        clock.lap("backbone")
         cache, computed = bottlenecks.compute(
             dataset, dataset.pictures, engine, sha256_of(run.backbone), run.bottlenecks, console
         )
@@ -176,12 +184,15 @@ def _export_backbone(run: Run, backbone: backbones.Backbone, description: dict[s
     installed = versions()
     made_of = {**description, **{name: installed[name] for name in ("tensorflow", "tf2onnx")}}
     note = run.backbone.with_suffix(".json")
-    if run.backbone.exists() and note.exists() and read_json(note) == made_of:
+
+    def facts() -> bytes:
+        return json.dumps({**made_of, "sha256": sha256_of(run.backbone)}).encode()
+
+    if run.backbone.exists() and note.exists() and note.read_bytes() == facts():
         return
-    note.unlink(missing_ok=True)
     exported = graph.to_onnx(graph.freeze(backbone.model), output="bottlenecks")
     write_bytes(run.backbone, exported.SerializeToString())
-    write_json(note, made_of)
+    write_bytes(note, facts())
 
 
 def misclassified(

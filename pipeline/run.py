@@ -4,14 +4,16 @@ import fcntl
 import json
 import os
 import platform
+import shlex
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline import __version__
 from pipeline.errors import PipelineError, UsageError
-from pipeline.files import read_json, sha256_of, write_json
+from pipeline.files import TEMPORARY, read_json, sha256_of, write_json
 from pipeline.progress import Console
 
 SCHEMA = 1
@@ -53,18 +55,24 @@ class Run:
 
         Raises:
             UsageError: there is no such run (and `create` is False), the folder is something
-                else, or another command works in it.
+                else or has a name that is no UTF-8, or another command works in it.
             PipelineError: its run.json is damaged.
             OSError: the folder can't be written.
         """
         self.folder = folder
         self._file = folder / "run.json"
+        try:
+            str(folder).encode()
+        except UnicodeEncodeError:
+            raise UsageError(
+                f"--run {folder} is no UTF-8, and TensorFlow opens no such path; choose another"
+            ) from None
         if folder.exists() and not folder.is_dir():
             raise UsageError(f"{folder} is a file; --run takes a folder")
         if not create and not self._file.is_file():
             raise UsageError(
                 f"{folder} is not a run folder (it has no run.json); "
-                f"make one with: {_command('retrain', folder)}"
+                f"make one with: {command_for('retrain', folder)}"
             )
         # Without run.json a folder may still be a run: one whose making was cut off, or whose
         # damaged run.json was removed. The lock file, which is always made first, tells.
@@ -75,9 +83,12 @@ class Run:
                     f"{folder} holds other files ({foreign.name!r}, ...) and is no run folder; "
                     "choose a new --run"
                 )
+        self._made = [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = self._take_lock()
         try:
+            for leftover in folder.rglob(f"{TEMPORARY}*"):  # of a killed command
+                leftover.unlink()
             if not self._file.exists():
                 write_json(self._file, {"schema": SCHEMA, "stages": {}})
             self._check_document()
@@ -117,7 +128,7 @@ class Run:
         if before is not None:
             self.require(before)
         record = self.stage(name)
-        again = f"run: {_command(name, self.folder)}"
+        again = f"run: {command_for(name, self.folder)}"
         if not record:
             raise UsageError(f"{self.folder} has no finished stage '{name}' yet; {again}")
         for kind in ("inputs", "outputs"):
@@ -180,8 +191,19 @@ class Run:
     def __enter__(self) -> "Run":
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        if kind and not self.dataset.exists():
+            self._unmake()
         self.close()
+
+    def _unmake(self) -> None:
+        """Remove the folders that were made for this run, of which nothing came."""
+        if self._made:
+            for file in (self._file, self.folder / "run.lock"):
+                file.unlink()
+        for folder in self._made:
+            with suppress(OSError):  # something else is in there by now
+                folder.rmdir()
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()
@@ -215,13 +237,14 @@ class Run:
             whole = False
         if not whole:
             raise PipelineError(
-                f"{self._file} is damaged; remove it and run: {_command('retrain', self.folder)}"
+                f"{self._file} is damaged; remove it and run: {command_for('retrain', self.folder)}"
             )
 
 
-def _command(stage: str, folder: Path) -> str:
+def command_for(stage: str, folder: Path) -> str:
+    """What to type to do a stage."""
     pictures = " --image-dir DIR" if STAGES[stage] is None else ""
-    return f"edgetrt {stage}{pictures} --run {folder}"
+    return f"edgetrt {stage}{pictures} --run {shlex.quote(str(folder))}"
 
 
 def versions() -> dict[str, str]:
