@@ -2,7 +2,7 @@
 
 from collections import deque
 from pathlib import Path
-from typing import Any, Deque, Dict, Iterable, Iterator, List, Optional
+from typing import Any, Deque, Dict, Iterable, Iterator, List, NamedTuple, Optional
 
 import numpy as np
 
@@ -110,7 +110,7 @@ class OpenVINOEngine(Engine):
         self._compiler = compiler
         self._compiled = {hint: compiler(hint)}
         self._request: Any = None
-        self._queue: Any = None
+        self._idle: List[Any] = []  # requests for many pictures
         compiled = self._compiled[hint]
         source, result = compiled.input(), compiled.output()
         self.input = TensorSpec(
@@ -135,24 +135,30 @@ class OpenVINOEngine(Engine):
 
     def stream(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """See `Engine.stream`."""
-        queue = self._many()
-        under_way: Deque[_Batch] = deque()
-        for pictures in batches:
-            self.check_pictures(pictures)
-            batch = _Batch(pictures, np.empty((len(pictures), self._outputs), np.float32))
-            under_way.append(batch)
-            for place in range(len(pictures)):
-                # Waits until a request is free: no more pictures are in flight than requests.
-                queue.start_async([pictures[place : place + 1]], (batch, place), share_inputs=True)
-            while under_way and under_way[0].whole():
-                yield under_way.popleft().results
-        queue.wait_all()
-        for batch in under_way:
-            yield batch.results
+        compiled = self._for("THROUGHPUT")
+        streams = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+        under_way: Deque[_Job] = deque()
+        try:
+            for pictures in batches:
+                self.check_pictures(pictures)
+                results = np.empty((len(pictures), self._outputs), np.float32)
+                for place in range(len(pictures)):
+                    # As many again as there are streams wait with their pixels ready: else a
+                    # stream stands still while Python stores a result and fetches the next
+                    # picture, which took 5 % of the processors.
+                    if len(under_way) == 2 * streams:
+                        yield from self._finish(under_way.popleft())
+                    under_way.append(self._start(compiled, pictures, results, place))
+            while under_way:
+                yield from self._finish(under_way.popleft())
+        finally:
+            for job in under_way:  # their pixels must stay until they are read
+                job.request.wait()
 
     def close(self) -> None:
         """See `Engine.close`."""
-        self._request = self._queue = None
+        self._request = None
+        self._idle = []
         self._compiled = {}
 
     def _for(self, hint: str) -> Any:
@@ -160,35 +166,33 @@ class OpenVINOEngine(Engine):
             self._compiled[hint] = self._compiler(hint)
         return self._compiled[hint]
 
-    def _many(self) -> Any:
-        if self._queue is None:
-            import openvino
+    def _start(
+        self, compiled: Any, pictures: np.ndarray, results: np.ndarray, place: int
+    ) -> "_Job":
+        # No AsyncInferQueue: its threads need Python's lock after the last result is there, and
+        # a model that is closed at that moment waits for them for ever, holding it (2026.4).
+        request = self._idle.pop() if self._idle else compiled.create_infer_request()
+        request.start_async([pictures[place : place + 1]], share_inputs=True)
+        return _Job(request, results, place)
 
-            compiled = self._for("THROUGHPUT")
-            streams = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
-            # As many again wait with their pixels ready: else a stream stands still while Python
-            # stores its result and fetches the next picture, which took 5 % of the processors.
-            self._queue = openvino.AsyncInferQueue(compiled, 2 * streams)
-            self._queue.set_callback(_store)
-        return self._queue
-
-
-class _Batch:
-    """A batch under way: its pixels (kept alive), its results, and which of them are there."""
-
-    def __init__(self, pictures: np.ndarray, results: np.ndarray) -> None:
-        self.pictures = pictures
-        self.results = results
-        self.done: List[int] = []  # appending is atomic, counting down is not
-
-    def whole(self) -> bool:
-        return len(self.done) == len(self.pictures)
+    def _finish(self, job: "_Job") -> Iterator[np.ndarray]:
+        """Wait for a job; gives its batch's results if it was the batch's last."""
+        try:
+            job.request.wait()
+        except RuntimeError as error:
+            raise EngineError("OpenVINO failed: {}".format(_last_line(error))) from error
+        job.results[job.place] = job.request.get_output_tensor().data[0]
+        self._idle.append(job.request)
+        if job.place == len(job.results) - 1:
+            yield job.results
 
 
-def _store(request: Any, where: Any) -> None:
-    batch, place = where
-    batch.results[place] = request.get_output_tensor().data[0]
-    batch.done.append(place)
+class _Job(NamedTuple):
+    """One picture of a batch under way."""
+
+    request: Any
+    results: np.ndarray
+    place: int
 
 
 def _compute_type(precision: str) -> str:
