@@ -7,7 +7,8 @@ import numpy as np
 
 from engines.catalogue import TENSORFLOW, load_engine, read_sidecars, runs_here
 from engines.engine import Engine
-from engines.preprocess import PictureError, load
+from engines.picture_file import PictureError
+from engines.preprocess import load
 from engines.tensorflow_graph import load as load_tensorflow
 from pipeline.compare import read_report
 from pipeline.errors import UsageError, printable

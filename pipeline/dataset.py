@@ -12,7 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from engines.preprocess import PICTURE_SUFFIXES, PictureError, decode, read_picture
+from engines.picture_file import PictureError
+from engines.preprocess import PICTURE_SUFFIXES, decode, read_picture
 from pipeline.errors import PipelineError, UsageError, printable
 from pipeline.files import read_json, write_json
 from pipeline.progress import Console
@@ -125,7 +126,9 @@ class Dataset:
 
 def _file_fields(entry: dict[str, Any]) -> dict[str, Any]:
     """The fields of a Picture or Rejected from their JSON; TypeError or ValueError if damaged."""
-    size, changed = map(int, entry["stamp"])
+    size, changed = entry["stamp"]
+    if not (isinstance(size, int) and isinstance(changed, int)):
+        raise TypeError("a stamp is two whole numbers")
     if not all(isinstance(value, str) for key, value in entry.items() if key != "stamp"):
         raise TypeError("a text is expected")
     return {**entry, "stamp": (size, changed)}

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from engines import preprocess
-from engines.preprocess import PictureError, decode, load, picture_size, pixels, resize
+from engines.picture_file import PictureError, read_header
+from engines.preprocess import decode, load, pixels, resize
 
 ELPV = sorted((Path(elpv_dataset.__file__).parent / "data" / "images").glob("*.png"))
 SUFFIXES = {".jpg": "JPEG", ".png": "PNG", ".bmp": "BMP", ".webp": "WebP"}
@@ -123,7 +124,7 @@ SMALL = small_files()
 def test_every_format_round_trips(suffix: str, picture: np.ndarray, tmp_path: Path) -> None:
     data = encode(suffix, picture, LOSSLESS_WEBP if suffix == ".webp" else None)
     expected = picture if picture.ndim == 3 else np.dstack([picture] * 3)
-    assert picture_size(data) == (SUFFIXES[suffix], 300, 300)
+    assert read_header(data)[:3] == (SUFFIXES[suffix], 300, 300)
     decoded = decode(data)
     assert decoded.dtype == np.uint8 and decoded.flags.c_contiguous
     assert difference(decoded, expected) <= (4 if suffix == ".jpg" else 0)
@@ -223,7 +224,7 @@ def test_exif_orientation_is_applied(kind: str, orientation: int) -> None:
     stored = Image.fromarray(quarters())
     options = {"lossless": True} if kind == "WebP" else {}
     data = save(stored, kind, exif=oriented(orientation), **options)
-    assert picture_size(data) == (kind, 64, 96)
+    assert read_header(data)[:3] == (kind, 64, 96)
     upright = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))
     assert upright.shape == ((96, 64, 3) if orientation >= 5 else (64, 96, 3))
     assert difference(decode(data), upright) < 1
@@ -395,7 +396,7 @@ def test_cut_off_anywhere_is_refused(name: str) -> None:
     for end in {*range(0, len(data), step), *range(max(0, len(data) - 30), len(data))}:
         reason = refuse(data[:end])
         assert reason in ("empty file", "not a JPEG, PNG, BMP or WebP file") or (
-            reason == "truncated " + picture_size(data)[0]
+            reason == "truncated " + read_header(data).format
         )
 
 
@@ -425,12 +426,12 @@ def test_flipped_bits_raise_nothing_but_picture_error(name: str, data: st.DataOb
     for position in data.draw(st.lists(last, min_size=1, max_size=4)):
         damaged[position] ^= 1 << data.draw(st.integers(0, 7))
     try:
-        size = picture_size(bytes(damaged))
+        header = read_header(bytes(damaged))
         picture = decode(bytes(damaged))
         squashed = pixels(bytes(damaged), 8, 6)
     except PictureError:
         return
-    assert sorted(picture.shape[:2]) == sorted(size[1:]) and picture.dtype == np.uint8
+    assert sorted(picture.shape[:2]) == sorted(header[1:3]) and picture.dtype == np.uint8
     assert squashed.shape == (8, 6, 3)
 
 
@@ -469,7 +470,7 @@ def test_too_many_pixels_are_refused_before_decoding(
         raise AssertionError("decoded")
 
     monkeypatch.setattr(cv2, "imdecode", fail)
-    assert picture_size(data)[1:] == (50000, 50000)
+    assert read_header(data)[1:3] == (50000, 50000)
     assert refuse(data) == "50000x50000 pixels are more than 150 million"
 
 

@@ -537,6 +537,7 @@ def test_damaged_dataset(tmp_path: Path, text: str) -> None:
         ("pictures", "stamp", 5),
         ("pictures", "stamp", [1]),
         ("pictures", "stamp", ["a", "b"]),
+        ("pictures", "stamp", [1, float("inf")]),
         ("pictures", "path", 5),
         ("pictures", "extra", 5),
         ("rejected", "reason", 5),
