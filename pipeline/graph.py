@@ -8,7 +8,7 @@ from onnx import ModelProto, helper
 
 from engines.tensorflow_graph import INPUT, OUTPUT, import_tensorflow
 from pipeline.errors import PipelineError
-from pipeline.surgery import drop_unused, fold_batch_norm, fold_pad, rename
+from pipeline.surgery import drop_unused, fold_batch_norm, fold_pad, name_in_order, rename
 
 # What TensorRT 8.2, the last one for a TX2, reads: ONNX 1.8 is built into its parser.
 OPSET = 13
@@ -46,7 +46,8 @@ def to_onnx(frozen_graph: bytes, output: str = OUTPUT) -> ModelProto:
         output: name for the output of the ONNX graph ("probabilities" or "bottlenecks").
 
     Returns:
-        ONNX opset 13, IR 7, input "pixels" (batch, height, width, 3) float32.
+        ONNX opset 13, IR 7, input "pixels" (batch, height, width, 3) float32. The same bytes for
+        the same network.
 
     Raises:
         PipelineError: tf2onnx can't convert it, or the ONNX checker refuses the result.
@@ -54,10 +55,9 @@ def to_onnx(frozen_graph: bytes, output: str = OUTPUT) -> ModelProto:
     tf = import_tensorflow()
     import logging
 
-    from tf2onnx import convert, utils
+    from tf2onnx import convert
 
     logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)
-    utils.INTERNAL_NAME = 1  # else names, and so bytes, depend on earlier conversions
     graph = tf.compat.v1.GraphDef.FromString(frozen_graph)
     try:
         model, _ = convert.from_graph_def(
@@ -78,6 +78,7 @@ def to_onnx(frozen_graph: bytes, output: str = OUTPUT) -> ModelProto:
     fold_batch_norm(model)
     fold_pad(model)
     drop_unused(model)
+    name_in_order(model)
     check(model)
     return model
 

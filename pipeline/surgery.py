@@ -1,5 +1,6 @@
 """Look into an ONNX graph, and alter it."""
 
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -113,6 +114,35 @@ def drop_unused(model: ModelProto) -> None:
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)
     del model.graph.value_info[:]
+
+
+def name_in_order(model: ModelProto) -> None:
+    """Number what tf2onnx numbered, and name and order the constants, by where they stand.
+
+    Its own numbers, and which of several equal constants it keeps, depend on the hashes of
+    strings and on earlier conversions: names and bytes would differ from one run to the next.
+    """
+    numbers: dict[str, str] = {}
+
+    def numbered(name: str) -> str:
+        return re.sub(r"__\d+", lambda m: numbers.setdefault(m[0], f"__{len(numbers)}"), name)
+
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    names = {"": ""}  # an input that is left out
+    names.update({value.name: value.name for value in (*model.graph.input, *model.graph.output)})
+    for node in model.graph.node:
+        node.name = numbered(node.name)
+        for name in node.output:
+            names.setdefault(name, numbered(name))
+        for place, name in enumerate(node.input):
+            names.setdefault(name, f"{names[node.output[0]]}/{place}")
+        for field in (node.input, node.output):
+            field[:] = [names[name] for name in field]
+    del model.graph.initializer[:]
+    for old, new in names.items():
+        if old in tensors:
+            tensors[old].name = new
+            model.graph.initializer.append(tensors[old])
 
 
 def rename(model: ModelProto, old: str, new: str) -> None:

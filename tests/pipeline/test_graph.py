@@ -1,5 +1,11 @@
 """Keras -> ONNX: the same network, with nothing left that TensorRT can't fuse."""
 
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import keras
 import numpy as np
 import onnx
@@ -23,6 +29,7 @@ from pipeline import backbones, graph
 from pipeline.errors import PipelineError
 from pipeline.surgery import constants, consumers
 
+REPOSITORY = Path(__file__).parents[2]
 TOLERANCE = 1e-5  # of a probability
 
 
@@ -121,6 +128,23 @@ def test_output_takes_the_name_it_is_given(mobile: Network) -> None:
     assert model.graph.output[0].name == "bottlenecks"
     pictures = pixels(2)
     np.testing.assert_array_equal(run(model, pictures)[0], run(mobile.onnx, pictures)[0])
+
+
+def test_same_bytes_in_every_process(small: Network, tmp_path: Path) -> None:
+    frozen = tmp_path / "frozen.pb"
+    frozen.write_bytes(small.frozen)
+    script = (
+        "import hashlib, pathlib, sys\n"
+        "from pipeline import graph\n"
+        "model = graph.to_onnx(pathlib.Path(sys.argv[1]).read_bytes())\n"
+        "print(hashlib.sha256(model.SerializeToString()).hexdigest())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(frozen)],
+        cwd=REPOSITORY, env={**os.environ, "PYTHONHASHSEED": "1"}, capture_output=True, text=True,
+    )  # fmt: skip
+    here = hashlib.sha256(small.onnx.SerializeToString()).hexdigest()
+    assert done.stdout.strip() == here, done.stderr
 
 
 def test_frozen_graph_has_no_variables(mobile: Network) -> None:
