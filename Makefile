@@ -3,12 +3,13 @@ RUN ?= runs/demo
 IMAGE_DIR ?= data/elpv
 PICTURES ?=
 FLAGS ?=
+RATIOS ?=
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 EDGETRT := $(VENV)/bin/edgetrt
 
-.PHONY: help setup demo test run retrain export quantize engines compare classify tensorboard doctor lint clean
+.PHONY: help setup demo test run retrain export quantize engines compare classify tensorboard benchmark doctor lint clean
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
@@ -46,6 +47,10 @@ classify: $(READY) ## classes of PICTURES="a.png b.jpg"
 	$(EDGETRT) classify --run '$(RUN)' $(FLAGS) $(PICTURES)
 tensorboard: $(READY) ## watch the training at http://localhost:6006
 	$(VENV)/bin/tensorboard --logdir '$(RUN)/logs'
+benchmark: $(READY) data/elpv ## the speed and quality goals, measured side by side (RATIOS="training ...")
+	$(VENV)/bin/python -m benchmarks.ratios $(RATIOS)
+data/elpv: | $(READY)
+	$(EDGETRT) dataset elpv --out data/elpv
 doctor: $(READY) ## what this machine can build and run
 	$(EDGETRT) doctor
 lint: $(READY) ## ruff and mypy only

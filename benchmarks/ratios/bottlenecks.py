@@ -26,7 +26,9 @@ def measure(pictures: Path) -> List[Figure]:
     Args:
         pictures: a folder with one folder of pictures for each class.
     """
-    ours, keras, openvino = [], [], []  # type: List[float], List[float], List[float]
+    ours: List[float] = []
+    keras: List[float] = []
+    openvino: List[float] = []
     with scratch() as folder:
         first = folder / "first"
         _retrain(pictures, first)

@@ -1,14 +1,12 @@
 """Running edgetrt as its users do: as a command, in a process of its own."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryFile, mkdtemp
+from tempfile import NamedTemporaryFile, TemporaryFile, mkdtemp
 from typing import Any, Iterator, List, NamedTuple
 
 
@@ -17,7 +15,7 @@ class Finished(NamedTuple):
 
     result: what it printed with --json; None without.
     seconds: wall time, from its start to its end.
-    peak_bytes: the most memory that its process held (resident set).
+    peak_bytes: the most memory that a process of it held (resident set).
     """
 
     result: Any
@@ -42,19 +40,14 @@ def timed(command: List[str]) -> Finished:
     Raises:
         RuntimeError: it failed; holds what it printed to stderr.
     """
-    start = time.perf_counter()
-    with TemporaryFile() as printed, TemporaryFile() as complaint:
-        process = subprocess.Popen(command, stdout=printed, stderr=complaint)
-        # As Popen.wait does, but with what the process used.
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - start
-        process.returncode = status
-        if status:
+    with TemporaryFile() as printed, TemporaryFile() as complaint, NamedTemporaryFile() as took:
+        launcher = [sys.executable, str(Path(__file__).with_name("launch.py")), took.name]
+        if subprocess.call(launcher + command, stdout=printed, stderr=complaint):
             complaint.seek(0)
             reason = complaint.read().decode(errors="replace").strip()
             raise RuntimeError("{} failed: {}".format(" ".join(command), reason))
         printed.seek(0)
-        return Finished(printed.read().decode(), seconds, usage.ru_maxrss * 1024)
+        return Finished(printed.read().decode(), **json.loads(took.read().decode()))
 
 
 @contextmanager

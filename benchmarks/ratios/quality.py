@@ -19,7 +19,10 @@ def measure(pictures: Path) -> List[Figure]:
     Args:
         pictures: the ELPV solar cells, laid out by `edgetrt dataset elpv`.
     """
-    fp32, int8, tensorflow_ms, int8_ms = [], [], [], []  # type: List[float], List[float], List[float], List[float]
+    fp32: List[float] = []
+    int8: List[float] = []
+    tensorflow_ms: List[float] = []
+    int8_ms: List[float] = []
     with scratch() as folder:
         for seed in range(SEEDS):
             progress("quality: seed {}, {} seeds".format(seed, SEEDS))
