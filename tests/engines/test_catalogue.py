@@ -1,0 +1,88 @@
+"""Engine files are native code: none is loaded that is not the one that was built."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engines import catalogue
+from engines.catalogue import load_engine, read_sidecar, read_sidecars
+from engines.engine import EngineError
+
+
+def sidecar(**changes: Any) -> dict[str, Any]:
+    return {
+        "schema": catalogue.SCHEMA, "name": "openvino-fp32", "backend": "openvino",
+        "precision": "fp32", "target": "cpu", "file": "openvino-fp32.blob",
+        "sha256": hashlib.sha256(b"engine").hexdigest(), **changes,
+    }  # fmt: skip
+
+
+class Module:
+    """Stands in for a backend: remembers what it was given to load."""
+
+    def __init__(self) -> None:
+        self.loaded: list = []
+
+    def load(self, path: str, precision: str) -> str:
+        self.loaded.append((path, precision))
+        return "engine"
+
+
+@pytest.fixture
+def module(monkeypatch: pytest.MonkeyPatch) -> Module:
+    module = Module()
+    monkeypatch.setattr(catalogue, "module_of", lambda backend: module)
+    return module
+
+
+def test_engine_that_was_built_is_loaded(module: Module, tmp_path: Path) -> None:
+    (tmp_path / "openvino-fp32.blob").write_bytes(b"engine")
+    load_engine(tmp_path, sidecar())
+    assert module.loaded == [(str(tmp_path / "openvino-fp32.blob"), "fp32")]
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [(b"enginf", "not the file that was built"), (b"", "not the file"), (None, "can't be read")],
+)
+def test_engine_that_was_changed_is_not(
+    module: Module, tmp_path: Path, data: bytes, words: str
+) -> None:
+    if data is not None:
+        (tmp_path / "openvino-fp32.blob").write_bytes(data)
+    with pytest.raises(EngineError, match=words):
+        load_engine(tmp_path, sidecar())
+    assert not module.loaded
+
+
+@pytest.mark.parametrize("file", ["../engine.blob", "/tmp/engine.blob", "a/b.blob", "..", "."])
+def test_engine_outside_its_folder_is_not(module: Module, tmp_path: Path, file: str) -> None:
+    folder = tmp_path / "engines"
+    folder.mkdir()
+    (tmp_path / "engine.blob").write_bytes(b"engine")
+    with pytest.raises(EngineError):
+        load_engine(folder, sidecar(file=file))
+    assert not module.loaded
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"schema": 99}', "\x00\xff"])
+def test_sidecar_that_is_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "engine.json").write_text(text, encoding="latin-1")
+    with pytest.raises(EngineError, match=r"engine\.json"):
+        read_sidecar(tmp_path / "engine.json")
+
+
+def test_sidecars_come_in_the_order_of_a_report(tmp_path: Path) -> None:
+    for backend in ("tensorrt-rtx", "onnxruntime", "openvino"):
+        for precision in ("int8", "fp32", "fp16"):
+            record = sidecar(backend=backend, precision=precision)
+            (tmp_path / f"{backend}-{precision}.json").write_text(json.dumps(record))
+    found = [(s["backend"], s["precision"]) for s in read_sidecars(tmp_path)]
+    assert found == [
+        (backend, precision)
+        for backend in ("onnxruntime", "openvino", "tensorrt-rtx")
+        for precision in ("fp32", "fp16", "int8")
+    ]
