@@ -14,7 +14,7 @@ from pipeline.dataset import Dataset, Picture
 from pipeline.last_layer import Labelled
 from pipeline.progress import Console
 
-BATCH = 4  # pictures handed to the engine at a time; small, so that decoding never runs far ahead
+BATCH = 8  # pictures handed to the engine at a time; small, so that decoding never runs far ahead
 
 
 class BottleneckCache:

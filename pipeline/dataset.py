@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from engines.engine import processors
 from engines.picture_file import PictureError
 from engines.preprocess import PICTURE_SUFFIXES, decode, read_picture
 from pipeline.errors import PipelineError, UsageError, printable
@@ -214,12 +215,12 @@ def scan(
 
 
 def in_threads(work: Callable[[T], R], items: Iterable[T], ahead: int = 32) -> Iterator[R]:
-    """`map` over as many threads as there are processors, at most `ahead` items in flight.
+    """`map` over as many threads as there are processors for us, at most `ahead` items in flight.
 
     Memory stays the same however many items there are; results come in order.
     """
     iterator = iter(items)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(processors()) as pool:
         pending = deque(pool.submit(work, item) for item in islice(iterator, ahead))
         try:
             while pending:
