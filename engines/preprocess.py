@@ -7,7 +7,8 @@ name, `RECIPE`, and these rules:
 * Alpha is dropped: a transparent pixel shows the colour that is stored under it.
 * Turned upright as its EXIF orientation asks, whichever the format.
 * A JPEG at least four times as large as the target is decoded at 1/2, 1/4 or 1/8 of its size.
-* Squashed to the target, no crop: INTER_AREA if no axis grows, else INTER_LINEAR_EXACT.
+* Squashed to the target, no crop: INTER_AREA if an axis shrinks to half or less and none grows,
+  else INTER_LINEAR_EXACT.
 
 OpenCV decodes and resizes. Where its versions differ, or let a damaged file pass in silence, the
 file's own bytes are asked, in `engines.picture_file`.
@@ -26,7 +27,7 @@ from engines.picture_file import PictureError, check_whole, read_header
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 MAX_PIXELS = 150_000_000
 MAX_FILE_BYTES = 256 * 2**20
-RECIPE = "rgb8-exif-squash-area/1"  # changes whenever any picture's pixels change
+RECIPE = "rgb8-exif-squash/2"  # changes whenever any picture's pixels change
 
 _Path = Union[str, "os.PathLike[str]"]
 
@@ -102,8 +103,11 @@ def resize(picture: np.ndarray, height: int, width: int) -> np.ndarray:
     cv2 = _cv2()
     if picture.shape[:2] == (height, width):
         return picture
-    shrinks = picture.shape[0] >= height and picture.shape[1] >= width
-    # Plain INTER_LINEAR may round differently on ARM and x86, and in one channel and three.
+    rows, columns = picture.shape[0] / height, picture.shape[1] / width
+    # Down to half the size, linear interpolation passes over no pixel, takes a quarter of the
+    # time, and gave classifiers of the same accuracy. Plain INTER_LINEAR may round differently
+    # on ARM and x86, and in one channel and three.
+    shrinks = min(rows, columns) >= 1 and max(rows, columns) >= 2
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR_EXACT
     return cv2.resize(picture, (width, height), interpolation=method)
 

@@ -320,9 +320,11 @@ def linear_weights(old: int, new: int) -> np.ndarray:
 @pytest.mark.parametrize(
     ("size", "weights"),
     [
-        ((224, 224), area_weights),
         ((150, 100), area_weights),
         ((300, 37), area_weights),
+        ((280, 149), area_weights),
+        ((224, 224), linear_weights),
+        ((300, 151), linear_weights),
         ((380, 380), linear_weights),
         ((600, 150), linear_weights),
     ],
