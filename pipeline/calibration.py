@@ -37,7 +37,7 @@ def largest_values(model: ModelProto, batches: Batches) -> dict[str, float]:
         PipelineError: a tensor holds something that is no number.
     """
     tensors = float_tensors(model)
-    amax = np.zeros(len(tensors))
+    amax: np.ndarray = np.zeros(len(tensors))
     for found in _measure(model, tensors, batches, lambda _, values: _largest(values)):
         amax = np.maximum(amax, found)
     for tensor, value in zip(tensors, amax, strict=True):

@@ -150,7 +150,7 @@ def _root_mean_square(labelled: Labelled) -> np.float32:
 def _batches(pictures: int, training: Training) -> Iterator[np.ndarray]:
     """The places of each step's pictures: all of them once in a random order, then again."""
     random = np.random.default_rng(training.seed)
-    waiting = np.empty(0, np.int64)
+    waiting: np.ndarray = np.empty(0, np.int64)
     for _ in range(training.steps):
         while len(waiting) < min(training.batch_size, pictures):
             waiting = np.concatenate([waiting, random.permutation(pictures)])

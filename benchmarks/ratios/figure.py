@@ -75,7 +75,7 @@ def mean_difference(
 
 
 def _spread(values: Sequence[float]) -> str:
-    middle = "{:.4g}".format(np.median(values))
+    middle = "{:.4g}".format(float(np.median(values)))
     if len(values) == 1:
         return middle
     return "{} ({:.4g}..{:.4g})".format(middle, min(values), max(values))

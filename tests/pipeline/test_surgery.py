@@ -56,7 +56,7 @@ def test_scale_and_shift_become_part_of_the_convolution(body: str) -> None:
         "shift": SHIFT,
         "scale3": SCALE[:, :3],
         "shift3": SHIFT[:3],
-        "two": np.float32(2).reshape(()),
+        "two": np.array(2, np.float32),
         "one": np.ones((1, 1, 1, 1), np.float32),
     }
     model = by_hand(
@@ -124,7 +124,7 @@ def test_convolutions_that_share_weights_part() -> None:
     assert_same(model, wanted)
 
 
-ZERO = np.float32(0).reshape(())
+ZERO = np.array(0, np.float32)
 AMOUNTS = np.array([0, 0, 1, 2, 0, 0, 3, 0])
 
 
@@ -165,7 +165,7 @@ def test_padding_becomes_part_of_the_convolution(body: str, pads: list[int]) -> 
 )
 def test_other_padding_stays(pad: str, amounts: np.ndarray) -> None:
     body = pad.replace("'", '"') + "  last = Conv (p, w)"
-    one = np.float32(1).reshape(())
+    one = np.array(1, np.float32)
     model = by_hand(body, 4, {"w": W, "amounts": amounts, "one": one})
     wanted = run(model, PICTURES, "last")[0]
     fold_pad(model)
