@@ -287,13 +287,14 @@ def _parser() -> argparse.ArgumentParser:
     command("build", _build, "4. build what engines this machine can", _add_run, _add_build)
     command("compare", _compare, "5. accuracy and latency of every engine", _add_run)
     classify = command("classify", _classify, "the most likely classes of pictures", _add_run)
-    classify.add_argument("--engine", help="such as openvino-int8 (the fastest that lost no "
-        "accuracy, as 'compare' found it; before that, tensorflow)")  # fmt: skip
+    classify.add_argument("--engine", metavar="NAME",
+        help="such as openvino-int8 (the fastest that lost no accuracy, as 'compare' found it; "
+        "before that, tensorflow)")  # fmt: skip
     classify.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
     command("doctor", _doctor, "what this machine has, and what it can build and run")
     dataset = command("dataset", _dataset, "lay out a known set of pictures as a folder")
     dataset.add_argument("name", choices=["elpv"])
-    dataset.add_argument("--out", type=_path, required=True, help="folder to fill")
+    dataset.add_argument("--out", metavar="DIR", type=_path, required=True, help="folder to fill")
     return parser
 
 
@@ -305,36 +306,48 @@ def _path(text: str) -> Path:
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--run", type=_path, required=True, help="the run folder")
+    parser.add_argument("--run", metavar="DIR", type=_path, required=True, help="the run folder")
 
 
 def _add_retrain(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--image-dir", type=_path, required=True, help="one folder of pictures for each class")
-    add("--architecture", default="efficientnet_lite0",
+    add("--image-dir", metavar="DIR", type=_path, required=True,
+        help="one folder of pictures for each class")  # fmt: skip
+    add("--architecture", metavar="NAME", default="efficientnet_lite0",
         help="efficientnet_lite0|1|2, mobilenet_<alpha>_<size>, mobilenet_v2, inception_v3, or "
-        "a .keras or .h5 model")  # fmt: skip
-    add("--weights", default="imagenet", help="imagenet, random, or a file")
-    add("--how-many-training-steps", type=int, default=400)
-    add("--learning-rate", type=float, default=0.005)
-    add("--train-batch-size", type=int, default=100)
-    add("--testing-percentage", type=float, default=10.0)
-    add("--validation-percentage", type=float, default=10.0)
-    add("--seed", type=int, default=0, help="of the split and of everything random")
+        "a .keras or .h5 model (%(default)s)")  # fmt: skip
+    add("--weights", metavar="NAME", default="imagenet",
+        help="imagenet, random, or a file (%(default)s)")  # fmt: skip
+    add("--how-many-training-steps", metavar="N", type=int, default=400,
+        help="batches that the last layer learns from (%(default)s)")  # fmt: skip
+    add("--learning-rate", metavar="X", type=float, default=0.005,
+        help="at the first step; it falls to 0 at the last (%(default)s)")  # fmt: skip
+    add("--train-batch-size", metavar="N", type=int, default=100,
+        help="pictures in a batch (%(default)s)")  # fmt: skip
+    add("--testing-percentage", metavar="X", type=float, default=10.0,
+        help="of the pictures, to measure accuracy on (%(default)g)")  # fmt: skip
+    add("--validation-percentage", metavar="X", type=float, default=10.0,
+        help="of the pictures, to watch the training with (%(default)g)")  # fmt: skip
+    add("--seed", metavar="N", type=int, default=0,
+        help="of the split and of everything random (%(default)s)")  # fmt: skip
 
 
 def _add_quantize(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--calibration-images", type=int, default=256)
-    add("--method", choices=["max", "entropy", "percentile"], default="percentile")
+    add("--calibration-images", metavar="N", type=int, default=256,
+        help="training pictures to find the ranges of INT8 on (%(default)s)")  # fmt: skip
+    add("--method", choices=["max", "entropy", "percentile"], default="percentile",
+        help="how a range is chosen (%(default)s)")  # fmt: skip
     add("--no-int8-head", action="store_true", help="keep the FP32 last layer in the INT8 graphs")
 
 
 def _add_build(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--engine", help="onnxruntime, openvino, tensorrt-rtx, tensorrt (with commas; all)")
-    add("--precision", help="fp32, fp16, int8 (with commas; all)")
-    add("--target", help="for tensorrt-rtx: sm75 to sm121 (with commas; sm86,sm89)")
+    add("--engine", metavar="NAMES",
+        help="onnxruntime, openvino, tensorrt-rtx, tensorrt (with commas; all)")  # fmt: skip
+    add("--precision", metavar="NAMES", help="fp32, fp16, int8 (with commas; all)")
+    add("--target", metavar="NAMES",
+        help="for tensorrt-rtx: sm75 to sm121 (with commas; sm86,sm89)")  # fmt: skip
 
 
 if __name__ == "__main__":

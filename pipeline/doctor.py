@@ -50,8 +50,12 @@ def describe(found: dict[str, Any]) -> str:
     lines = ["installed: " + ", ".join(f"{name} {number}" for name, number in installed.items())]
     if found["jetson"]:
         board = found["jetson"]
-        lines.append(f"Jetson: {board['model']} ({board['family']}), TensorRT {board['tensorrt']}")
-    lines.append("NVIDIA GPU: " + (", ".join(gpu["name"] for gpu in found["gpus"]) or "none"))
+        lines.append(
+            f"Jetson: {board['model']} ({board['family']}), TensorRT up to {board['tensorrt']}, "
+            f"{_suited(board)}"
+        )
+    gpus = [f"{gpu['name']}, {_suited(gpu)}" for gpu in found["gpus"]]
+    lines.append("NVIDIA GPU: " + ("; ".join(gpus) or "none"))
     for name, state in found["backends"].items():
         can = [verb for verb in ("builds", "runs") if state[verb]]
         lines.append(
@@ -59,6 +63,13 @@ def describe(found: dict[str, Any]) -> str:
             + (f"  {state['reason']}" if state["reason"] else "")
         )
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _suited(gpu: dict[str, Any]) -> str:
+    """ "made for fp32, fp16; not for int8", of what has "precisions"."""
+    made = [name for name, yes in gpu["precisions"].items() if yes]
+    rest = [name for name, yes in gpu["precisions"].items() if not yes]
+    return f"made for {', '.join(made)}" + (f"; not for {', '.join(rest)}" if rest else "")
 
 
 def _jetson(model: str, family: Any) -> dict[str, Any]:

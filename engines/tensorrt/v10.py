@@ -17,7 +17,10 @@ def unavailable() -> Optional[str]:
     try:
         import tensorrt
     except ImportError as error:
-        return "TensorRT is not installed ({})".format(error)
+        return (
+            "TensorRT is not installed ({}); a Jetson's JetPack brings it, "
+            "with another NVIDIA GPU: pip install tensorrt".format(error)
+        )
     if not hasattr(tensorrt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED"):
         return "TensorRT {} is older than 10".format(tensorrt.__version__)
     if not find_gpus():
