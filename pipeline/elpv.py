@@ -66,7 +66,7 @@ def installed_pictures() -> tuple[Path, dict[str, str]]:
     data = Path(spec.submodule_search_locations[0]) / "data"
     try:
         classes = _classes(data / "labels.csv")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise _not_whole(f"{data / 'labels.csv'}: {error}") from error
     if len(classes) != PICTURES:
         raise _not_whole(f"labels.csv lists {len(classes)} pictures, not {PICTURES}")
