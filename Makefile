@@ -16,6 +16,7 @@ help: ## list the targets
 setup: $(READY) ## set up .venv from the lock file
 
 $(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; (3, 10) <= sys.version_info[:2] <= (3, 13) or sys.exit("edgetrt needs Python 3.10 to 3.13, for which there is TensorFlow; this is %d.%d: make PYTHON=python3.13 ..." % sys.version_info[:2])'
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
@@ -47,10 +48,9 @@ classify: $(READY) ## classes of PICTURES="a.png b.jpg"
 	$(EDGETRT) classify --run '$(RUN)' $(FLAGS) $(PICTURES)
 tensorboard: $(READY) ## watch the training at http://localhost:6006
 	$(VENV)/bin/tensorboard --logdir '$(RUN)/logs'
-benchmark: $(READY) data/elpv ## the speed and quality goals, measured side by side (RATIOS="training ...")
-	$(VENV)/bin/python -m benchmarks.ratios $(RATIOS)
-data/elpv: | $(READY)
+benchmark: $(READY) ## the speed and quality goals, measured side by side (RATIOS="training ...")
 	$(EDGETRT) dataset elpv --out data/elpv
+	$(VENV)/bin/python -m benchmarks.ratios $(RATIOS)
 doctor: $(READY) ## what this machine can build and run
 	$(EDGETRT) doctor
 lint: $(READY) ## ruff and mypy only
