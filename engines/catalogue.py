@@ -46,7 +46,8 @@ def read_sidecar(path: Union[str, Path]) -> Dict[str, Any]:
     """The .json beside an engine.
 
     Raises:
-        EngineError: it can't be read, or was not written by this version.
+        EngineError: it can't be read, was not written by this version or is damaged, or names a
+            file outside its folder.
     """
     try:
         sidecar = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -54,7 +55,23 @@ def read_sidecar(path: Union[str, Path]) -> Dict[str, Any]:
         raise EngineError("{} can't be read: {}".format(path, error)) from error
     if not isinstance(sidecar, dict) or sidecar.get("schema") != SCHEMA:
         raise EngineError("{} was not written by this version; build it again".format(path))
+    if not _is_whole(sidecar):
+        raise EngineError("{} is damaged; build it again".format(path))
     return sidecar
+
+
+def _is_whole(sidecar: Dict[str, Any]) -> bool:
+    texts = ["name", "backend", "precision", "target", "status", "onnx", "onnx_sha256"]
+    if sidecar.get("status") == "built":
+        texts += ["file", "sha256"]
+    if not all(isinstance(sidecar.get(text), str) for text in texts):
+        return False
+    names = [sidecar[text] for text in ("name", "onnx", "file") if text in texts]
+    return (
+        sidecar["backend"] in MODULES
+        and sidecar["precision"] in PRECISIONS
+        and all(Path(name).name == name != ".." for name in names)  # no path out of the folder
+    )
 
 
 def read_sidecars(folder: Union[str, Path]) -> List[Dict[str, Any]]:
@@ -79,10 +96,7 @@ def load_engine(folder: Union[str, Path], sidecar: Dict[str, Any]) -> Engine:
     Raises:
         EngineError: the file is gone or not the one that was built, or does not load here.
     """
-    file = sidecar["file"]
-    if Path(file).name != file:
-        raise EngineError("engine {} names a file outside its folder".format(sidecar["name"]))
-    path = Path(folder) / file
+    path = Path(folder) / sidecar["file"]
     try:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:

@@ -15,7 +15,8 @@ from engines.engine import EngineError
 def sidecar(**changes: Any) -> dict[str, Any]:
     return {
         "schema": catalogue.SCHEMA, "name": "openvino-fp32", "backend": "openvino",
-        "precision": "fp32", "target": "cpu", "file": "openvino-fp32.blob",
+        "precision": "fp32", "target": "cpu", "status": "built", "onnx": "model.fp32.onnx",
+        "onnx_sha256": "", "file": "openvino-fp32.blob",
         "sha256": hashlib.sha256(b"engine").hexdigest(), **changes,
     }  # fmt: skip
 
@@ -58,14 +59,37 @@ def test_engine_that_was_changed_is_not(
     assert not module.loaded
 
 
+@pytest.mark.parametrize("key", ["file", "onnx", "name"])
 @pytest.mark.parametrize("file", ["../engine.blob", "/tmp/engine.blob", "a/b.blob", "..", "."])
-def test_engine_outside_its_folder_is_not(module: Module, tmp_path: Path, file: str) -> None:
-    folder = tmp_path / "engines"
-    folder.mkdir()
-    (tmp_path / "engine.blob").write_bytes(b"engine")
-    with pytest.raises(EngineError):
-        load_engine(folder, sidecar(file=file))
-    assert not module.loaded
+def test_no_path_leaves_the_folder(tmp_path: Path, key: str, file: str) -> None:
+    (tmp_path / "engine.json").write_text(json.dumps(sidecar(**{key: file})))
+    with pytest.raises(EngineError, match="is damaged; build it again"):
+        read_sidecar(tmp_path / "engine.json")
+
+
+@pytest.mark.parametrize(
+    "changes", [{"backend": "warp"}, {"precision": "int4"}, {"sha256": None}, {"target": 86}]
+)
+def test_damaged_sidecar(tmp_path: Path, changes: dict[str, Any]) -> None:
+    (tmp_path / "engine.json").write_text(json.dumps(sidecar(**changes)))
+    with pytest.raises(EngineError, match="is damaged; build it again"):
+        read_sidecar(tmp_path / "engine.json")
+
+
+@pytest.mark.parametrize("key", sorted(set(sidecar()) - {"schema"}))
+def test_sidecar_that_lacks_something(tmp_path: Path, key: str) -> None:
+    whole = sidecar()
+    del whole[key]
+    (tmp_path / "engine.json").write_text(json.dumps(whole))
+    with pytest.raises(EngineError, match="is damaged; build it again"):
+        read_sidecar(tmp_path / "engine.json")
+
+
+def test_engine_that_could_not_be_built_has_no_file(tmp_path: Path) -> None:
+    record = sidecar(status="unavailable")
+    del record["file"], record["sha256"]
+    (tmp_path / "engine.json").write_text(json.dumps(record))
+    assert read_sidecar(tmp_path / "engine.json") == record
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"schema": 99}', "\x00\xff"])
