@@ -10,9 +10,8 @@ from engines.engine import Engine
 from engines.picture_file import PictureError
 from engines.preprocess import load
 from engines.tensorflow_graph import load as load_tensorflow
-from pipeline.compare import read_report
+from pipeline.compare import made_of_present_graph, read_report
 from pipeline.errors import UsageError, printable
-from pipeline.files import sha256_of
 from pipeline.report.verdict import verdict
 from pipeline.run import Run, command_for
 
@@ -36,7 +35,7 @@ def classify(run: Run, engine_name: str | None, pictures: list[Path]) -> list[di
     run.require("retrain")
     labels = run.labels.read_text("utf-8", "surrogateescape").splitlines()
     found: list[dict[str, Any]] = []
-    with _open(run, engine_name or _best(run)) as engine:
+    with _open(run, _best(run) if engine_name is None else engine_name) as engine:
         _, height, width, _ = engine.input.shape
         for path in pictures:
             try:
@@ -69,7 +68,7 @@ def _open(run: Run, name: str) -> Engine:
     for sidecar in runnable:
         if sidecar["name"] in (name, f"{name}-fp32"):
             run.require("quantize")
-            if sidecar["onnx_sha256"] != sha256_of(run.folder / "onnx" / sidecar["onnx"]):
+            if not made_of_present_graph(run, sidecar):
                 raise UsageError(
                     f"engine {sidecar['name']} was built from an older model; "
                     f"run: {command_for('build', run.folder)}"

@@ -189,7 +189,7 @@ def _classify(args: argparse.Namespace, console: Console) -> None:
     from pipeline.classify import classify
     from pipeline.run import Run
 
-    with Run(args.run) as run:
+    with Run(args.run, read_only=True) as run:
         results = classify(run, args.engine, args.pictures)
     bad = [result for result in results if "error" in result]
     for result in bad:

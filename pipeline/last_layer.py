@@ -95,9 +95,9 @@ def train(
         keras.optimizers.schedules.CosineDecay(training.learning_rate, training.steps)
     )
     optimizer.build(layer.trainable_variables)
-    sample = validation_set.rows[:VALIDATION_SAMPLE]
-    followed = tf.constant(validation_set.table[sample] / scale)
-    followed_labels = tf.constant(validation_set.labels[:VALIDATION_SAMPLE])
+    sample = _sample(validation_set, training.seed)
+    followed = tf.constant(sample.table[sample.rows] / scale)
+    followed_labels = tf.constant(sample.labels)
 
     def accuracy(logits: Any, labels: Any) -> Any:
         return tf.reduce_mean(tf.cast(tf.argmax(logits, 1) == labels, tf.float32))
@@ -124,7 +124,7 @@ def train(
             with train_log.as_default(number):
                 tf.summary.scalar("loss", loss)
                 tf.summary.scalar("accuracy", right)
-            if len(sample):
+            if len(sample.rows):
                 with validation_log.as_default(number):
                     tf.summary.scalar("accuracy", followed_right)
             advance(1)
@@ -134,6 +134,12 @@ def train(
     if not (np.isfinite(kernel).all() and np.isfinite(bias).all()):
         raise PipelineError("the training of the last layer diverged; lower --learning-rate")
     return LastLayer((kernel / scale).astype(np.float32), bias)
+
+
+def _sample(labelled: Labelled, seed: int) -> Labelled:
+    """At most `VALIDATION_SAMPLE` pictures, any of them: they come class by class."""
+    order = np.random.default_rng(seed).permutation(len(labelled.rows))[:VALIDATION_SAMPLE]
+    return labelled._replace(rows=labelled.rows[order], labels=labelled.labels[order])
 
 
 def _root_mean_square(labelled: Labelled) -> np.float32:

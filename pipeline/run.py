@@ -47,11 +47,15 @@ class Run:
     """One pass of the pipeline over one set of pictures, as a folder.
 
     A `Run` holds the folder's lock while it is open, so that two commands never write into one
-    run at the same time. Use it as a context manager.
+    run at the same time, and none reads while another writes. Use it as a context manager.
     """
 
-    def __init__(self, folder: Path, create: bool = False) -> None:
+    def __init__(self, folder: Path, create: bool = False, read_only: bool = False) -> None:
         """Open the run in `folder`.
+
+        Args:
+            create: make it if there is none.
+            read_only: nothing will be written; several commands may do so at the same time.
 
         Raises:
             UsageError: there is no such run (and `create` is False), the folder is something
@@ -85,10 +89,10 @@ class Run:
                 )
         self._made = [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
-        self._lock = self._take_lock()
+        self._lock = self._take_lock(read_only)
         try:
-            for leftover in folder.rglob(f"{TEMPORARY}*"):  # of a killed command
-                leftover.unlink()
+            for leftover in () if read_only else folder.rglob(f"{TEMPORARY}*"):
+                leftover.unlink()  # of a killed command
             if not self._file.exists():
                 write_json(self._file, {"schema": SCHEMA, "stages": {}})
             self._check_document()
@@ -214,10 +218,11 @@ class Run:
             for file, digest in record["outputs"].items()
         )
 
-    def _take_lock(self) -> int:
-        lock = os.open(self.folder / "run.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    def _take_lock(self, read_only: bool) -> int:
+        mode = os.O_RDONLY if read_only else os.O_RDWR | os.O_CREAT
+        lock = os.open(self.folder / "run.lock", mode | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_NB | (fcntl.LOCK_SH if read_only else fcntl.LOCK_EX))
         except BlockingIOError:
             os.close(lock)
             raise UsageError(

@@ -224,8 +224,9 @@ def test_wrong_image_dir_makes_no_run_folder(
         (["--learning-rate", "-1"], "above 0; received -1"),
         (["--learning-rate", "inf"], "above 0; received inf"),
         (["--learning-rate", "fast"], "--learning-rate: invalid float value: 'fast'"),
-        (["--how-many-training-steps", "0"], "must be at least 1; received 0"),
-        (["--train-batch-size", "-5"], "must be at least 1; received -5"),
+        (["--how-many-training-steps", "0"], "must be from 1 to 2147483647; received 0"),
+        (["--how-many-training-steps", "9" * 20], "must be from 1 to .*; received 9999"),
+        (["--train-batch-size", "-5"], "must be from 1 to 2147483647; received -5"),
         (["--testing-percentage", "0"], "must be above 0"),
         (["--testing-percentage", "nan"], "must be above 0"),
         (["--testing-percentage", "60", "--validation-percentage", "40"], "together below 100"),
@@ -258,6 +259,7 @@ def test_wrong_value(
         ("build", ["--precision", ","], "--precision takes fp32, fp16, int8; received"),
         ("build", ["--target", "sm62"], "--target takes sm75"),
         ("classify", ["--engine", "warp", "a.png"], "no engine 'warp' .* there are: tensorflow"),
+        ("classify", ["--engine", "", "a.png"], "no engine '' .* there are: tensorflow"),
         ("classify", [], "required: PICTURE"),
     ],
 )
@@ -314,6 +316,15 @@ def test_two_commands_in_one_run(edgetrt: Edgetrt, run: Path) -> None:
         said = edgetrt("export", "--run", run)
     assert said.code == 2
     assert "another edgetrt command is at work" in said.error
+
+
+def test_several_may_classify_at_the_same_time(edgetrt: Edgetrt, run: Path, pictures: Path) -> None:
+    picture = next(pictures.glob("*/*"))
+    with Run(run, read_only=True):
+        assert edgetrt("classify", "--run", run, picture).code == 0
+        assert edgetrt("export", "--run", run).code == 2
+    with Run(run):
+        assert edgetrt("classify", "--run", run, picture).code == 2
 
 
 def test_run_folder_that_is_no_utf8(edgetrt: Edgetrt, pictures: Path, tmp_path: Path) -> None:

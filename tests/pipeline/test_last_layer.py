@@ -219,6 +219,17 @@ def test_every_step_is_in_the_logs(layer: LastLayer, logs: Path) -> None:
     assert accuracy[-1][1] == followed[-1][1] == 1.0
 
 
+def test_followed_pictures_are_of_every_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(last_layer, "VALIDATION_SAMPLE", 30)
+    many = toy(300)
+    order = np.argsort(many.labels, kind="stable")  # class by class, as a scan finds them
+    sample = last_layer._sample(Labelled(many.table, many.rows[order], many.labels[order]), 0)
+    assert set(Counter(sample.labels.tolist())) == set(range(CLASSES))
+    label_of = dict(zip(many.rows.tolist(), many.labels.tolist(), strict=True))
+    assert [label_of[row] for row in sample.rows.tolist()] == sample.labels.tolist()
+    assert len(set(sample.rows.tolist())) == 30
+
+
 def test_empty_validation_set_has_no_curve(tmp_path: Path) -> None:
     layer = trained(tmp_path, validation_set=NOTHING)
     assert right(layer, toy()) == 1.0
