@@ -1,5 +1,7 @@
 """Engines x test pictures -> report.json: how right and how fast each one is."""
 
+import hashlib
+import json
 import os
 import platform
 import time
@@ -19,13 +21,15 @@ from benchmarks.latency import (
 )
 from benchmarks.statistics import summarize
 from engines.catalogue import TENSORFLOW, load_engine, read_sidecars, runs_here
-from engines.engine import Engine, EngineError, processors
+from engines.engine import Engine, EngineError
 from engines.tensorflow_graph import load as load_tensorflow
 from pipeline import loader
 from pipeline.dataset import Dataset
 from pipeline.errors import printable
-from pipeline.files import sha256_of, write_json, write_text
+from pipeline.files import TEMPORARY, sha256_of, write_json, write_text
+from pipeline.machine import machine
 from pipeline.progress import Console
+from pipeline.retrain import misclassified, trained_dataset
 from pipeline.run import STAGES, Outcome, Run, versions
 
 SCHEMA = 1
@@ -40,19 +44,26 @@ def compare(run: Run, console: Console) -> dict[str, Any]:
     """
     from pipeline.report.page import render
 
-    record = run.require("build")
+    run.require("build")
+    dataset = trained_dataset(run)
     report: dict[str, Any] = {}
 
     def work() -> Outcome:
         start = time.monotonic()
-        report.update(_report(run, console))
+        report.update(_report(run, dataset, console))
         report["stages"]["compare"] = round(time.monotonic() - start, 3)
         write_json(run.report, report)
         write_text(run.report_page, render(report))
         return Outcome([run.report, run.report_page], {})
 
-    inputs = [run.frozen_graph] + [run.folder / file for file in record["outputs"]]
-    run.perform("compare", inputs, {"schema": SCHEMA}, work, console)
+    engines = [path for path in run.engines.iterdir() if not path.name.startswith(TEMPORARY)]
+    options = {
+        "schema": SCHEMA,
+        "pictures": dataset.fingerprint(),
+        "rejected": _digest(_dataset_entry(dataset)),
+        "machine": machine(),
+    }
+    run.perform("compare", [run.frozen_graph, *sorted(engines)], options, work, console)
     return report or read_report(run)
 
 
@@ -64,8 +75,11 @@ def read_report(run: Run) -> dict[str, Any]:
     return report
 
 
-def _report(run: Run, console: Console) -> dict[str, Any]:
-    dataset = Dataset.load(run.dataset)
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _report(run: Run, dataset: Dataset, console: Console) -> dict[str, Any]:
     entries = [_tensorflow_entry(run), *(_entry(s) for s in read_sidecars(run.engines))]
     with ExitStack() as stack:
         engines: dict[str, Engine] = {}
@@ -73,10 +87,9 @@ def _report(run: Run, console: Console) -> dict[str, Any]:
             engine = _load(run, entry)
             if engine is not None:
                 engines[entry["name"]] = stack.enter_context(engine)
-        answers = _answers(dataset, engines, console)
+        answers = _answers(dataset, entries, engines, console)
         _measure_accuracy(dataset, entries, answers)
         _measure_speed(dataset, entries, engines, console)
-    misclassified = _misclassified(dataset, answers[REFERENCE])
     retrained = run.stage("retrain")["options"]
     return {
         "schema": SCHEMA,
@@ -90,7 +103,7 @@ def _report(run: Run, console: Console) -> dict[str, Any]:
         "engines": entries,
         "int8_head": run.stage("quantize")["results"]["int8_head"]
         | {"backend": run.stage("quantize")["results"]["backend"]},
-        "misclassified": misclassified,
+        "misclassified": misclassified(dataset, dataset.split("test"), answers[REFERENCE]),
         "misclassified_by": REFERENCE,
         "stages": {name: run.stage(name)["seconds"] for name in STAGES if run.stage(name)},
         "environment": environment(),
@@ -132,7 +145,7 @@ def _load(run: Run, entry: dict[str, Any]) -> Engine | None:
     if entry["status"] != "built":
         return None
     sidecar = next(s for s in read_sidecars(run.engines) if s["name"] == entry["name"])
-    if sidecar["onnx_sha256"] != sha256_of(run.folder / "onnx" / sidecar["onnx"]):
+    if not made_of_present_graph(run, sidecar):
         entry.update(status="unavailable", reason="built from an older model; run edgetrt build")
         return None
     if not runs_here(entry["backend"]):
@@ -145,18 +158,35 @@ def _load(run: Run, entry: dict[str, Any]) -> Engine | None:
         return None
 
 
+def made_of_present_graph(run: Run, sidecar: dict[str, Any]) -> bool:
+    """Whether an engine was built from the graph that is in the run now."""
+    graph = run.folder / "onnx" / sidecar["onnx"]
+    return graph.is_file() and sha256_of(graph) == sidecar["onnx_sha256"]
+
+
 def _answers(
-    dataset: Dataset, engines: dict[str, Engine], console: Console
+    dataset: Dataset, entries: list[dict[str, Any]], engines: dict[str, Engine], console: Console
 ) -> dict[str, np.ndarray]:
-    """Each engine's probabilities (N, classes) for the test split; each picture decoded once."""
+    """Each engine's probabilities (N, classes) for the test split; each picture decoded once.
+
+    An engine that fails is taken out of `engines`, and its entry says why; without TensorFlow's
+    there is nothing to compare.
+    """
     pictures = dataset.split("test")
     found: dict[str, list[np.ndarray]] = {name: [] for name in engines}
     with console.progress("accuracy", len(pictures), "pictures") as advance:
         for pixels in loader.batches(dataset, pictures, _size(engines), BATCH):
-            for name, engine in engines.items():
-                found[name].append(engine.infer(pixels))
+            for entry in [entry for entry in entries if entry["name"] in engines]:
+                name = entry["name"]
+                try:
+                    found[name].append(engines[name].infer(pixels))
+                except EngineError as error:
+                    if name == REFERENCE:
+                        raise
+                    entry.update(status="unavailable", reason=printable(error))
+                    engines.pop(name).close()
             advance(len(pixels))
-    return {name: np.concatenate(some) for name, some in found.items()}
+    return {name: np.concatenate(found[name]) for name in engines}
 
 
 def _measure_accuracy(
@@ -208,17 +238,12 @@ def _dataset_entry(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _misclassified(dataset: Dataset, probabilities: np.ndarray) -> list[dict[str, Any]]:
-    from pipeline.retrain import misclassified
-
-    return misclassified(dataset, dataset.split("test"), probabilities)
-
-
 def _commands(run: Run, dataset: Dataset) -> list[str]:
     """What to type to make this report again."""
     import shlex
 
     options = run.stage("retrain")["options"]
+    quantized, built = (run.stage(name)["options"] for name in ("quantize", "build"))
     flags = [
         "edgetrt", "run", "--image-dir", dataset.root, "--run", str(run.folder),
         "--architecture", options["architecture"], "--weights", options["weights"],
@@ -227,6 +252,10 @@ def _commands(run: Run, dataset: Dataset) -> list[str]:
         "--train-batch-size", str(options["batch_size"]),
         "--testing-percentage", f"{options['testing']:g}",
         "--validation-percentage", f"{options['validation']:g}", "--seed", str(options["seed"]),
+        "--calibration-images", str(quantized["calibration_images"]),
+        "--method", quantized["method"], *([] if quantized["int8_head"] else ["--no-int8-head"]),
+        "--engine", ",".join(built["backends"]), "--precision", ",".join(built["precisions"]),
+        "--target", ",".join(built["targets"]),
     ]  # fmt: skip
     return [shlex.join(flags)]
 
@@ -234,18 +263,8 @@ def _commands(run: Run, dataset: Dataset) -> list[str]:
 def environment() -> dict[str, Any]:
     """The machine and what is installed on it."""
     return {
-        "cpu": _cpu(),
-        "processors": processors(),
+        **machine(),
         "load_1_minute": round(os.getloadavg()[0], 2),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         **versions(),
     }
-
-
-def _cpu() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123
-            lines = [line.split(":", 1)[1].strip() for line in file if "model name" in line]
-    except OSError:
-        lines = []
-    return lines[0] if lines else platform.processor() or "unknown"

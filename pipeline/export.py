@@ -12,6 +12,7 @@ from pipeline.dataset import Dataset
 from pipeline.errors import PipelineError
 from pipeline.files import write_bytes
 from pipeline.progress import Console
+from pipeline.retrain import trained_dataset
 from pipeline.run import Outcome, Run
 
 TOLERANCE = 1e-4  # largest difference of a probability between TensorFlow and ONNX Runtime
@@ -30,11 +31,12 @@ def export(run: Run, console: Console) -> dict[str, Any]:
         PipelineError: the graph can't be converted, or answers otherwise than TensorFlow.
     """
     run.require("retrain")
+    dataset = trained_dataset(run)
 
     def work() -> Outcome:
         frozen = run.frozen_graph.read_bytes()
         model = graph.to_onnx(frozen)
-        pixels = _test_pictures(run)
+        pixels = _test_pictures(run, dataset)
         difference = prove(run.frozen_graph, model, pixels)
         write_bytes(run.onnx("fp32"), model.SerializeToString())
         console.say(
@@ -122,8 +124,7 @@ def _onnx_tensors(model: ModelProto, names: list[str], pixels: np.ndarray) -> li
     return found
 
 
-def _test_pictures(run: Run) -> np.ndarray:
-    dataset = Dataset.load(run.dataset)
+def _test_pictures(run: Run, dataset: Dataset) -> np.ndarray:
     height, width = frozen_input_size(run.frozen_graph)
     pictures = dataset.split("test")[:PICTURES]
     return np.concatenate(list(loader.batches(dataset, pictures, (height, width), PICTURES)))

@@ -20,8 +20,9 @@ from pipeline.errors import UsageError, printable
 from pipeline.files import replacing, sha256_of, write_bytes, write_json, write_text
 from pipeline.last_layer import Labelled, LastLayer, Training, train
 from pipeline.progress import Console
-from pipeline.run import Outcome, Run, versions
+from pipeline.run import Outcome, Run, command_for, versions
 
+MOST = 2**31 - 1  # of steps and of pictures in a batch
 SHOWN = 10  # misclassified pictures printed; all are in model/test.json
 
 
@@ -47,8 +48,8 @@ class Options:
             ("how-many-training-steps", self.steps),
             ("train-batch-size", self.batch_size),
         ):
-            if value < 1:
-                raise UsageError(f"--{flag} must be at least 1; received {value}")
+            if not 1 <= value <= MOST:
+                raise UsageError(f"--{flag} must be from 1 to {MOST}; received {value}")
         if not (0 < self.learning_rate < math.inf):
             raise UsageError(
                 f"--learning-rate must be a number above 0; received {self.learning_rate}"
@@ -80,6 +81,22 @@ def retrain(run: Run, options: Options, console: Console) -> dict[str, Any]:
     chosen = {k: v for k, v in asdict(options).items() if k != "image_dir"}
     chosen.update(backbone=backbone, pictures=dataset.fingerprint())
     return run.perform("retrain", [], chosen, work, console)
+
+
+def trained_dataset(run: Run) -> Dataset:
+    """The pictures and the split that the run's model was trained on.
+
+    Raises:
+        UsageError: a later scan found others, and its training never ended. Another split could
+            put pictures to the test that the model has learnt.
+    """
+    dataset = Dataset.load(run.dataset)
+    if dataset.fingerprint() != run.stage("retrain")["options"]["pictures"]:
+        raise UsageError(
+            f"{run.dataset} lists other pictures, or another split, than the model was trained "
+            f"on; run: {command_for('retrain', run.folder)}"
+        )
+    return dataset
 
 
 def computing_engine(graph_file: Path, precision: str) -> Engine:
@@ -181,8 +198,7 @@ def _retrain(
 
 def _export_backbone(run: Run, backbone: backbones.Backbone, description: dict[str, str]) -> None:
     """Write the backbone's graph, unless the one that is there is made of the same."""
-    installed = versions()
-    made_of = {**description, **{name: installed[name] for name in ("tensorflow", "tf2onnx")}}
+    made_of = {**description, **versions()}
     note = run.backbone.with_suffix(".json")
 
     def facts() -> bytes:
