@@ -15,10 +15,14 @@ import onnxruntime
 from onnx import ModelProto, NodeProto, shape_inference
 from onnx.utils import Extractor
 
-from pipeline.calibration import channel_means
+from pipeline.calibration import bytes_each, channel_means
 from pipeline.surgery import constants, set_constant
 
 BATCH = 8  # pictures computed at a time: bounds what lies between two convolutions
+# The outputs of convolutions are kept for all pictures. At 512 MiB EfficientNet-Lite gets its 32;
+# larger networks get fewer, but never so few that their means are those of one picture or two.
+MOST_BYTES = 512 << 20
+FEWEST = 4
 
 
 def correct_biases(
@@ -29,13 +33,17 @@ def correct_biases(
     Args:
         quantized: what `qdq.insert_qdq` made of `model`.
         model: FP32.
-        pixels: (N, height, width, 3) uint8; 32 pictures gave as much as 128.
+        pixels: (N, height, width, 3) uint8; 32 pictures gave as much as 128. Fewer of them are
+            used where the outputs of convolutions are so large that they would fill the memory.
         advance: told of each convolution that is done.
     """
-    walk = _Walk(quantized, pixels)
     values = constants(quantized)
     convolutions = [node for node in quantized.graph.node if node.op_type == "Conv"]
-    means = channel_means(model, pixels, [conv.output[0] for conv in convolutions])
+    outputs = [conv.output[0] for conv in convolutions]
+    walk = _Walk(quantized)
+    pixels = pixels[: walk.affordable(bytes_each(model, pixels[0], outputs))]
+    walk.begin(pixels)
+    means = channel_means(model, pixels, outputs)
     for conv in convolutions:
         output = walk.compute(conv)
         shift = (means[conv.output[0]] - output.mean((0, 2, 3), np.float64)).astype(np.float32)
@@ -51,12 +59,24 @@ def correct_biases(
 class _Walk:
     """The outputs of a graph's convolutions, in order, each computed from those before it."""
 
-    def __init__(self, model: ModelProto, pixels: np.ndarray) -> None:
+    def __init__(self, model: ModelProto) -> None:
         self._extractor = Extractor(shape_inference.infer_shapes(model, strict_mode=True))
         self._input = model.graph.input[0].name
         self._made_by = {name: node for node in model.graph.node for name in node.output}
         convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
         self._sources = {node.output[0]: self._sources_of(node) for node in convolutions}
+        self._known: dict[str, np.ndarray] = {}
+
+    def affordable(self, sizes: dict[str, int]) -> int:
+        """How many pictures there is memory for, if each takes `sizes` bytes of each output."""
+        together = (
+            sizes[output] + sum(sizes.get(source, 0) for source in sources)
+            for output, sources in self._sources.items()
+        )
+        return max(MOST_BYTES // max(together, default=1), FEWEST)
+
+    def begin(self, pixels: np.ndarray) -> None:
+        """Compute from these pictures (N, height, width, 3) from here on."""
         self._known = {self._input: pixels}
 
     def compute(self, conv: NodeProto) -> np.ndarray:
@@ -70,14 +90,18 @@ class _Walk:
             part.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
         count = len(self._known[sources[0]])
-        batches = []
+        whole = np.empty(0, np.float32)
         for start in range(0, count, BATCH):
-            batch = {name: self._known[name][start : start + BATCH] for name in sources}
-            batches += session.run(None, {k: v.astype(np.float32) for k, v in batch.items()})
-        self._known[output] = np.concatenate(batches)
+            places = slice(start, start + BATCH)
+            batch = {k: self._known[k][places].astype(np.float32, copy=False) for k in sources}
+            [computed] = session.run(None, batch)
+            if not start:
+                whole = np.empty((count, *computed.shape[1:]), np.float32)
+            whole[places] = computed
         needed = {name for names in self._sources.values() for name in names}
-        self._known = {k: v for k, v in self._known.items() if k in needed or k == output}
-        return self._known[output]
+        self._known = {k: v for k, v in self._known.items() if k in needed}
+        self._known[output] = whole
+        return whole
 
     def _sources_of(self, conv: NodeProto) -> list[str]:
         """The graph's input and the outputs of other convolutions that `conv` depends on next."""

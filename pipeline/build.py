@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from engines.engine import EngineError
 from engines.targets import RTX_TARGETS
 from pipeline.errors import PipelineError, UsageError, printable
 from pipeline.files import replacing, sha256_of, write_json
+from pipeline.machine import machine
 from pipeline.progress import Console
 from pipeline.run import Outcome, Run, versions
 
@@ -93,7 +94,7 @@ def build(run: Run, options: Options, console: Console) -> dict[str, Any]:
         return Outcome(files, {"built": len(built), "unavailable": len(sidecars) - len(built)})
 
     inputs = [run.onnx("fp32")] + [run.folder / f for f in record["outputs"] if f.endswith("onnx")]
-    return run.perform("build", inputs, {"engines": [o.name for o in orders]}, work, console)
+    return run.perform("build", inputs, {**asdict(options), "machine": machine()}, work, console)
 
 
 def _orders(options: Options) -> Iterator[Order]:
@@ -107,7 +108,9 @@ def _orders(options: Options) -> Iterator[Order]:
 
 def _build(run: Run, order: Order, console: Console) -> dict[str, Any]:
     module = module_of(order.backend)
-    graph_file = run.onnx(ONNX_VARIANTS[order.backend][order.precision])
+    variant = ONNX_VARIANTS[order.backend][order.precision]
+    graph_file = run.onnx(variant)
+    impossible = run.stage("quantize")["results"].get("impossible", {}).get(variant)
     sidecar: dict[str, Any] = {
         "schema": SCHEMA,
         "name": order.name,
@@ -115,15 +118,16 @@ def _build(run: Run, order: Order, console: Console) -> dict[str, Any]:
         "precision": order.precision,
         "target": order.target,
         "onnx": graph_file.name,
-        "onnx_sha256": sha256_of(graph_file),
+        "onnx_sha256": "" if impossible else sha256_of(graph_file),
         "versions": versions(),
+        "machine": machine(),
     }
     path = run.engines / f"{order.name}.json"
     before = _sidecar_before(path)
     if before and {**before, **sidecar} == before and before["status"] == "built":
         console.say(f"build: {order.name} is up to date")
         return before
-    reason = module.unavailable()
+    reason = impossible or module.unavailable()
     if reason is None:
         try:
             sidecar.update(_make(run.engines / f"{order.name}{module.SUFFIX}", graph_file, order))
@@ -135,7 +139,7 @@ def _build(run: Run, order: Order, console: Console) -> dict[str, Any]:
             reason = printable(error)
             console.warn(f"{order.name} could not be built: {reason}")
     if reason is not None:
-        if order.backend == "tensorrt":
+        if order.backend == "tensorrt" and not impossible:
             reason += f"; on the device: {_trtexec(order)}"
         sidecar.update(status="unavailable", reason=reason)
     write_json(path, sidecar)

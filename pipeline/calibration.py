@@ -1,6 +1,6 @@
 """How large the numbers in a network get, measured on pictures."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,14 @@ def channel_means(
     return {t: total / len(pixels) for t, total in zip(tensors, totals or [], strict=True)}
 
 
+def bytes_each(model: ModelProto, picture: np.ndarray, tensors: list[str]) -> dict[str, int]:
+    """How many bytes each of some tensors takes for one picture (height, width, 3)."""
+    [sizes] = _measure(
+        model, tensors, lambda: iter([picture[np.newaxis]]), lambda _, values: values.nbytes
+    )
+    return dict(zip(tensors, sizes, strict=True))
+
+
 def thresholds(
     model: ModelProto, batches: Batches, amax: dict[str, float], tensors: list[str], method: str
 ) -> dict[str, float]:
@@ -70,7 +78,7 @@ def thresholds(
             "entropy": the clipping that loses least information, as TensorRT's
             EntropyCalibrator2 does (S. Migacz, "8-bit inference with TensorRT", GTC 2017).
     """
-    if method == "max":
+    if method == "max" or not tensors:
         return {tensor: amax[tensor] for tensor in tensors}
     choose = {"percentile": _percentile, "entropy": _least_divergence}[method]
     histograms = _histograms(model, batches, amax, tensors)
@@ -149,26 +157,35 @@ def _measure(
     made is still in the cache when it is measured. It took half the time of batches, and no more
     than OpenVINO with the maxima computed inside the graph.
     """
-    import onnxruntime
-
     source = model.graph.input[0].name
     inside = [tensor for tensor in tensors if tensor != source]
+    compute = _computer(model, inside) if inside else None  # no graph is without outputs
+
+    def work(picture: np.ndarray) -> list[Any]:
+        pixels = picture[np.newaxis].astype(np.float32)
+        found = compute(pixels) if compute else []
+        values = {source: pixels, **dict(zip(inside, found, strict=True))}
+        return [measure(tensor, values[tensor]) for tensor in tensors]
+
+    pictures = (picture for batch in batches() for picture in batch)
+    return in_threads(work, pictures, ahead=2 * processors())
+
+
+def _computer(
+    model: ModelProto, tensors: list[str]
+) -> Callable[[np.ndarray], Sequence[np.ndarray]]:
+    """A function from pixels to the values of some tensors, on one thread."""
+    import onnxruntime
+
     watched = ModelProto()
     watched.CopyFrom(model)
     del watched.graph.output[:]
-    watched.graph.output.extend(helper.make_empty_tensor_value_info(tensor) for tensor in inside)
+    watched.graph.output.extend(helper.make_empty_tensor_value_info(tensor) for tensor in tensors)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(
         watched.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-
-    def work(picture: np.ndarray) -> list[Any]:
-        pixels = picture[np.newaxis].astype(np.float32)
-        values = dict(zip(inside, session.run(inside, {source: pixels}), strict=True))
-        values[source] = pixels
-        return [measure(tensor, values[tensor]) for tensor in tensors]
-
-    pictures = (picture for batch in batches() for picture in batch)
-    return in_threads(work, pictures, ahead=2 * processors())
+    source = model.graph.input[0].name
+    return lambda pixels: session.run(tensors, {source: pixels})

@@ -1,7 +1,7 @@
 """ONNX in FP32 -> ONNX in FP16, typed as strongly typed TensorRT wants it."""
 
 import numpy as np
-from onnx import ModelProto, TensorProto, helper, numpy_helper, version_converter
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, version_converter
 
 from pipeline.errors import PipelineError
 from pipeline.graph import check
@@ -28,7 +28,7 @@ def to_fp16(model: ModelProto) -> ModelProto:
         A new model: opset 13 and IR 7 like the FP32 one, or opset 19 and IR 9 if it has Q/DQ.
 
     Raises:
-        PipelineError: a constant does not fit FP16.
+        PipelineError: a constant does not fit FP16, or there is a softmax inside the network.
     """
     half = ModelProto()
     half.CopyFrom(model)
@@ -41,11 +41,31 @@ def to_fp16(model: ModelProto) -> ModelProto:
         if tensor.data_type == TensorProto.FLOAT and tensor.name not in single:
             narrow = _narrow(tensor, up=tensor.name in scales)
             tensor.CopyFrom(numpy_helper.from_array(narrow, tensor.name))
+    for node in half.graph.node:
+        if node.output[0] not in single:
+            _make_half(node)
     _cast_input(half)
     _widen(half)
     drop_unused(half)
     check(half)
     return half
+
+
+def check_range(amax: dict[str, float]) -> None:
+    """See that every tensor of a network fits FP16.
+
+    Args:
+        amax: the largest absolute value of each, from `calibration.largest_values`.
+
+    Raises:
+        PipelineError: one does not; names the first.
+    """
+    for tensor, largest in amax.items():
+        if largest > FP16_MAX:
+            raise PipelineError(
+                f"tensor {tensor} reaches {largest:g} on the calibration pictures, beyond FP16's "
+                f"{FP16_MAX:g}"
+            )
 
 
 def _inputs_of(model: ModelProto, op_types: tuple[str, ...], places: list[int]) -> set[str]:
@@ -61,8 +81,7 @@ def _narrow(tensor: TensorProto, up: bool) -> np.ndarray:
         raise PipelineError(f"constant {tensor.name} holds numbers that are not finite")
     if np.abs(values).max(initial=0) > FP16_MAX:
         raise PipelineError(
-            f"constant {tensor.name} reaches {np.abs(values).max():g}, beyond FP16's "
-            f"{FP16_MAX:g}: there is no FP16 engine for this model"
+            f"constant {tensor.name} reaches {np.abs(values).max():g}, beyond FP16's {FP16_MAX:g}"
         )
     narrow = values.astype(np.float16)
     if up:
@@ -70,6 +89,32 @@ def _narrow(tensor: TensorProto, up: bool) -> np.ndarray:
         # would clip, or become zero; a little too large costs a little resolution.
         return np.where(narrow < values, np.nextafter(narrow, np.float16(np.inf)), narrow)
     return narrow
+
+
+def _make_half(node: NodeProto) -> None:
+    """Let a node that makes FP32 of its own accord make FP16."""
+    if node.op_type == "Cast":
+        for attribute in node.attribute:
+            if attribute.name == "to" and attribute.i == TensorProto.FLOAT:
+                attribute.i = TensorProto.FLOAT16
+    elif node.op_type in ("Constant", "ConstantOfShape"):
+        value = _value_of(node)
+        if value is not None and value.data_type == TensorProto.FLOAT:
+            narrow = numpy_helper.from_array(_narrow(value, up=False), value.name)
+            del node.attribute[:]
+            node.attribute.append(helper.make_attribute("value", narrow))
+
+
+def _value_of(node: NodeProto) -> TensorProto | None:
+    """What a Constant or ConstantOfShape holds, named as its output; None: neither floats."""
+    values = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    name = node.output[0]
+    if "value" in values:
+        return numpy_helper.from_array(numpy_helper.to_array(values["value"]), name)
+    if node.op_type == "ConstantOfShape":
+        return numpy_helper.from_array(np.zeros(1, np.float32), name)  # as ONNX has it
+    floats = values.get("value_float", values.get("value_floats"))
+    return None if floats is None else numpy_helper.from_array(np.array(floats, np.float32), name)
 
 
 def _cast_input(model: ModelProto) -> None:
@@ -94,6 +139,6 @@ def _widen(model: ModelProto) -> None:
             model.graph.node.insert(place, cast)
             if node.output[0] != model.graph.output[0].name:
                 raise PipelineError(
-                    f"{node.op_type} {node.output[0]} stands inside the network, not at its end: "
-                    "there is no FP16 engine for this model"
+                    f"{node.op_type} {node.output[0]} stands inside the network; in FP16 there can "
+                    "only be one at its end"
                 )

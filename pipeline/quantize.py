@@ -13,13 +13,13 @@ from engines import openvino
 from pipeline import bottlenecks, calibration, half, loader
 from pipeline.bias_correction import correct_biases
 from pipeline.dataset import SPLITS, Dataset, Picture
-from pipeline.errors import UsageError
+from pipeline.errors import PipelineError, UsageError, printable
 from pipeline.files import sha256_of, write_bytes, write_json
 from pipeline.graph import operations
 from pipeline.last_layer import Labelled, LastLayer, Training, train
 from pipeline.progress import Console
 from pipeline.qdq import insert_qdq, quantized_inputs
-from pipeline.retrain import answers, computing_engine
+from pipeline.retrain import answers, computing_engine, trained_dataset
 from pipeline.run import Outcome, Run
 from pipeline.surgery import backbone_of, constants, find_last_layer, set_last_layer
 
@@ -46,15 +46,18 @@ class Options:
 
 
 def quantize(run: Run, options: Options, console: Console) -> dict[str, Any]:
-    """Stage 3: write model.fp16.onnx, model.int8.onnx, model.int8-fp16.onnx and amax.json.
+    """Stage 3: write model.int8.onnx, amax.json, and of the FP16 models what can be made.
+
+    Those are model.fp16.onnx and model.int8-fp16.onnx.
 
     Returns:
         "calibration_images" used, and "int8_head": accuracy on the test split of the INT8
         backbone with the FP32 last layer and with the one trained on its own bottlenecks, the
-        p-value of the two being equal, and which was "used".
+        p-value of the two being equal, and which was "used". "impossible": for each FP16 model
+        that can't be made ("fp16", "int8-fp16") the reason.
     """
     record = run.require("export")
-    dataset = Dataset.load(run.dataset)
+    dataset = trained_dataset(run)
     trained = run.stage("retrain")["options"]
     training = Training(
         trained["steps"], trained["learning_rate"], trained["batch_size"], trained["seed"]
@@ -86,13 +89,12 @@ def _quantize(
     chosen = calibration.thresholds(model, batches, amax, tensors, options.method)
     quantized = insert_qdq(model, chosen)
     few = np.concatenate(list(loader.batches(dataset, pictures[:FEW], size, BATCH)))
-    with console.progress("biases", operations(model)["Conv"], "convolutions") as advance:
+    with console.progress("biases", operations(model).get("Conv", 0), "convolutions") as advance:
         correct_biases(quantized, model, few, advance)
     int8_head = _int8_head(run, dataset, model, quantized, training, options, console)
 
-    write_bytes(run.onnx("fp16"), half.to_fp16(model).SerializeToString())
     write_bytes(run.onnx("int8"), quantized.SerializeToString())
-    write_bytes(run.onnx("int8-fp16"), half.to_fp16(quantized).SerializeToString())
+    impossible = _write_half(run, {"fp16": model, "int8-fp16": quantized}, amax, console)
     write_json(
         run.amax,
         {
@@ -103,13 +105,14 @@ def _quantize(
             "thresholds": chosen,
         },
     )
-    outputs = [run.onnx("fp16"), run.onnx("int8"), run.onnx("int8-fp16"), run.amax]
+    variants = [v for v in ("fp16", "int8", "int8-fp16") if v not in impossible]
     return Outcome(
-        outputs,
+        [*map(run.onnx, variants), run.amax],
         {
             "calibration_images": len(pictures),
             "int8_head": int8_head,
             "backend": openvino.BACKEND if openvino.unavailable() is None else "onnxruntime",
+            "impossible": impossible,
         },
     )
 
@@ -130,6 +133,30 @@ def calibration_pictures(dataset: Dataset, count: int, seed: int) -> list[Pictur
     rounds = max(map(len, queues))
     turns = [queue[turn] for turn in range(rounds) for queue in queues if turn < len(queue)]
     return turns[:count]
+
+
+def _write_half(
+    run: Run, models: dict[str, ModelProto], amax: dict[str, float], console: Console
+) -> dict[str, str]:
+    """Write each model in FP16 as the variant it is to be, or remove what an earlier run left.
+
+    Args:
+        amax: how large the tensors of all these models get.
+
+    Returns:
+        For each variant that can't be made the reason.
+    """
+    impossible = {}
+    for variant, model in models.items():
+        file = run.onnx(variant)
+        try:
+            half.check_range(amax)
+            write_bytes(file, half.to_fp16(model).SerializeToString())
+        except PipelineError as error:
+            impossible[variant] = printable(error)
+            file.unlink(missing_ok=True)
+            console.warn(f"{file.name} can't be made, nor the engines of it: {error}")
+    return impossible
 
 
 def _int8_head(

@@ -15,6 +15,7 @@ from pipeline.calibration import (
     BINS,
     LEVELS,
     METHODS,
+    bytes_each,
     channel_means,
     float_tensors,
     largest_values,
@@ -66,6 +67,21 @@ def test_channel_means(mobile: Network) -> None:
     found = channel_means(mobile.onnx, PICTURES, tensors)
     for tensor, values in zip(tensors, run(mobile.onnx, PICTURES, *tensors), strict=True):
         np.testing.assert_allclose(found[tensor], values.mean((0, 2, 3)), atol=1e-5)
+
+
+def test_bytes_of_one_picture(mobile: Network) -> None:
+    tensors = [t for t in float_tensors(mobile.onnx) if "Relu6" in t]
+    sizes = [values[0].nbytes for values in run(mobile.onnx, PICTURES, *tensors)]
+    assert list(bytes_each(mobile.onnx, PICTURES[0], tensors).values()) == sizes
+    assert bytes_each(mobile.onnx, PICTURES[0], []) == {}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_nothing_to_measure_inside(mobile: Network, amax: dict, method: str) -> None:
+    """No layer is quantized, or one alone that reads the pixels themselves."""
+    assert thresholds(mobile.onnx, batches(PICTURES), amax, [], method) == {}
+    found = thresholds(mobile.onnx, batches(PICTURES), amax, ["pixels"], method)
+    assert 0 < found["pixels"] <= amax["pixels"]
 
 
 def test_number_that_is_none_is_named() -> None:

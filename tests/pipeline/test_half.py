@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from networks import Network, answers, by_hand, pixels, run, weights
+from networks import Network, answers, by_hand, nodes, pixels, run, weights
 from onnx import ModelProto, TensorProto, numpy_helper
 
 from pipeline.errors import PipelineError
-from pipeline.half import FP16_MAX, _narrow, to_fp16
+from pipeline.half import FP16_MAX, _narrow, check_range, to_fp16
 from pipeline.surgery import constants
 
 BODY = "last = Conv <kernel_shape = [1, 1]> (x, w)"
@@ -99,3 +99,51 @@ def test_softmax_inside_the_network_is_refused() -> None:
                     {"w": weights(4, 3, 1, 1)})  # fmt: skip
     with pytest.raises(PipelineError, match="inside the network"):
         to_fp16(model)
+
+
+def test_largest_number_of_fp16_is_in_range() -> None:
+    check_range({"pixels": 255.0, "logits": FP16_MAX, "probabilities": 1.0})
+    with pytest.raises(PipelineError, match="tensor last reaches 422080 on .* beyond FP16's 65504"):
+        check_range({"pixels": 255.0, "last": 422080.0, "logits": 1e9})
+
+
+FLOATS_INSIDE = {
+    "cast": "low = Less (x, edge)  kept = Cast <to = 1> (low)",
+    "tensor": "kept = Constant <value = float[1] {0.5}> ()",
+    "number": "kept = Constant <value_float = 0.5> ()",
+    "numbers": "kept = Constant <value_floats = [0.5, 0.25, 2.0, 1.0, 3.0, 0.1, 1.5, 0.7]> ()",
+    "filled": "kept = ConstantOfShape <value = float[1] {0.5}> (one)",
+    "zeros": "kept = ConstantOfShape (one)",
+}
+
+
+@pytest.mark.parametrize("name", FLOATS_INSIDE)
+def test_floats_that_nodes_make_are_fp16(name: str) -> None:
+    model = by_hand(f"{FLOATS_INSIDE[name]}  last = Mul (x, kept)", 3,
+                    {"edge": np.float32(100), "one": np.array([1])})  # fmt: skip
+    half = to_fp16(model)
+    # By the tensor and not the answer alone, which of two classes may well be the same.
+    [exact] = run(model, pixels(4, 8), "kept")
+    [kept] = run(half, pixels(4, 8), "kept")
+    assert kept.dtype == np.float16
+    np.testing.assert_array_equal(kept, exact.astype(np.float16))
+    assert np.abs(run(half, pixels(4, 8))[0] - run(model, pixels(4, 8))[0]).max() < 1e-2
+
+
+def test_integers_that_nodes_make_stay() -> None:
+    model = by_hand("shape = Constant <value_ints = [0, 3, 8, 8]> ()  last = Reshape (x, shape)",
+                    3, {})  # fmt: skip
+    assert nodes(to_fp16(model), "Constant") == nodes(model, "Constant")
+
+
+def test_constant_node_that_does_not_fit() -> None:
+    model = by_hand("c = Constant <value_float = 1e6> ()  last = Mul (x, c)", 3, {})
+    with pytest.raises(PipelineError, match=r"constant c reaches 1e\+06, beyond FP16"):
+        to_fp16(model)
+
+
+def test_scales_of_a_resize_stay_fp32() -> None:
+    model = by_hand(
+        "scales = Cast <to = 1> (whole)  last = Resize <mode = \"nearest\"> (x, , scales)",
+        3, {"whole": np.array([1, 1, 2, 2])})  # fmt: skip
+    assert np.abs(run(to_fp16(model), pixels(4, 8))[0] - run(model, pixels(4, 8))[0]).max() < 1e-2

@@ -68,6 +68,19 @@ def test_efficientnet_builds(
     assert not [text for text in options["warnings"] if EXPECTED not in text]
 
 
+@pytest.mark.parametrize("variant", ["fp16", "int8-fp16"])
+def test_floats_that_nodes_make_build(variant: str, tmp_path: Path) -> None:
+    """Strong typing refuses any FP32 that is left over inside."""
+    model = by_hand(
+        "low = Less (x, edge)  kept = Cast <to = 1> (low)  half = Constant <value_float = 0.5> ()"
+        "  part = Mul (kept, half)  y = Mul (x, part)  last = Conv (y, w)",
+        4, {"edge": np.float32(100), "w": weights(4, 3, 3, 3)},
+    )  # fmt: skip
+    plan, options = build(VARIANTS[variant](model, pixels(4, size=8)), tmp_path, "sm86")
+    assert len(plan) > 10_000
+    assert not [text for text in options["warnings"] if EXPECTED not in text]
+
+
 @pytest.mark.parametrize("target", RTX_TARGETS)
 def test_every_target_builds(mobile: Network, target: str, tmp_path: Path) -> None:
     model = VARIANTS["int8-fp16"](mobile.onnx, pixels(4))
