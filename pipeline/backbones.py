@@ -1,5 +1,6 @@
 """Architecture name -> Keras backbone: its input size, pixel scaling, and where its weights are."""
 
+import json
 import re
 import socket
 import warnings
@@ -16,6 +17,7 @@ from pipeline.files import sha256_of
 
 IMAGENET, RANDOM = "imagenet", "random"
 DOWNLOAD_TIMEOUT = 30.0  # seconds without an answer
+OTHER_FLOATS = ("mixed_float16", "mixed_bfloat16", "float16", "bfloat16", "float64")  # of Keras
 
 EFFICIENTNET_LITE = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 # Widths and sizes for which Keras has ImageNet weights (keras.applications.mobilenet).
@@ -63,7 +65,7 @@ def build(architecture: str, weights: str, seed: int, warn: Callable[[str], None
 
     Args:
         architecture: one of `NAMES`, or the path of a Keras model (.keras or .h5), of which
-            everything before its last Dense layer is taken.
+            everything before the Dense layer that it ends in is taken, in float32.
         weights: "imagenet", "random", or the path of a file of weights.
         seed: for random weights.
         warn: is told what the person should know.
@@ -196,23 +198,26 @@ def _keras_application(
 
 
 def _own_model(file: Path, warn: Callable[[str], None]) -> Any:
-    """Everything before the last Dense layer of a person's own Keras model."""
+    """Everything before the Dense layer that a person's own Keras model ends in."""
     import keras
 
     try:
         # Safe mode refuses Lambda layers and other code that a file may bring along.
         model = keras.models.load_model(file, compile=False, safe_mode=True)
     except Exception as error:  # whatever a broken file makes Keras raise
-        raise UsageError(
-            f"--architecture {printable(file)} can't be loaded: {_reason(error)}"
-        ) from error
+        reason = _reason(error)
+        if "safe_mode=False" in str(error):  # what Keras advises is not for the pipeline
+            reason = (
+                "it holds Python code, in a Lambda layer or another lambda; build the model "
+                "without it and save it again"
+            )
+        raise UsageError(f"--architecture {printable(file)} can't be loaded: {reason}") from error
     if not isinstance(model, keras.Model) or not model.built:
         raise UsageError(
             f"--architecture {printable(file)} holds no model whose input is known; build it with "
             "an input of (None, height, width, 3) and save it again"
         )
-    dense = next((x for x in reversed(model.layers) if isinstance(x, keras.layers.Dense)), None)
-    if dense is None:
+    if not any(isinstance(x, keras.layers.Dense) for x in model.layers):
         raise UsageError(f"--architecture {printable(file)} has no Dense layer at its top level")
     shape = model.input_shape
     if not (isinstance(shape, tuple) and len(shape) == 4 and shape[3] == 3 and all(shape[1:3])):
@@ -220,11 +225,8 @@ def _own_model(file: Path, warn: Callable[[str], None]) -> Any:
             f"--architecture {printable(file)} must take one picture of a fixed size, shape "
             f"(None, height, width, 3); it takes {shape}"
         )
-    if len(dense.input.shape) != 2:
-        raise UsageError(
-            f"--architecture {printable(file)}: its last Dense layer '{dense.name}' takes "
-            f"{dense.input.shape}; it must take (None, n)"
-        )
+    model = _in_float32(model, file)
+    features = _features(model, file)
     if not any(
         isinstance(x, keras.layers.Rescaling | keras.layers.Normalization)
         for x in model._flatten_layers()
@@ -233,7 +235,65 @@ def _own_model(file: Path, warn: Callable[[str], None]) -> Any:
             f"{file} has no Rescaling or Normalization layer: it gets raw pixels, 0..255; if it "
             "was trained on others, add such a layer in front"
         )
-    return keras.Model(model.inputs[0], dense.input, name="own_model")
+    return keras.Model(model.inputs[0], features, name="own_model")
+
+
+def _features(model: Any, file: Path) -> Any:
+    """What the Dense layer takes that a model ends in.
+
+    Behind it may stand layers without weights that keep the shape, as activations and dropout do.
+    """
+    import keras
+
+    result = model.outputs[0]
+    while True:
+        layer, node, _ = result._keras_history
+        sources = layer._inbound_nodes[node].input_tensors
+        if isinstance(layer, keras.layers.Dense):
+            break
+        weightless = not getattr(layer, "weights", ())
+        if not weightless or len(sources) != 1 or sources[0].shape != result.shape:
+            raise UsageError(
+                f"--architecture {printable(file)} must end in a Dense layer, with nothing behind "
+                f"it but an activation or dropout; it ends in '{printable(layer.name)}'"
+            )
+        result = sources[0]
+    if len(sources[0].shape) != 2:
+        raise UsageError(
+            f"--architecture {printable(file)}: its last Dense layer '{printable(layer.name)}' "
+            f"takes {sources[0].shape}; it must take (None, n)"
+        )
+    return sources[0]
+
+
+def _in_float32(model: Any, file: Path) -> Any:
+    """The same model and weights, with every layer that computes in other floats in float32."""
+    import keras
+
+    text = model.to_json()
+    if not any(name in text for name in OTHER_FLOATS):
+        return model
+
+    def in_float32(part: dict[str, Any]) -> dict[str, Any]:
+        if part.get("class_name") == "DTypePolicy" and part["config"]["name"] in OTHER_FLOATS:
+            part["config"]["name"] = "float32"
+        if part.get("dtype") in OTHER_FLOATS:  # of an input, or a cast
+            part["dtype"] = "float32"
+        return part
+
+    try:
+        config = json.loads(text, object_hook=in_float32)
+        same = keras.saving.deserialize_keras_object(config, safe_mode=True)
+        same.set_weights(model.get_weights())
+        if any(layer.compute_dtype in OTHER_FLOATS for layer in same._flatten_layers()):
+            raise ValueError("a layer keeps them, maybe as it is quantized")
+    except Exception as error:  # whatever a layer that can't be built again makes Keras raise
+        raise UsageError(
+            f"--architecture {printable(file)} computes in other floats than float32, and can't be "
+            f"turned into it ({_reason(error)}); build it with keras.config.set_dtype_policy("
+            "'float32'), give it the same weights and save it again"
+        ) from error
+    return same
 
 
 def _reason(error: Exception) -> str:

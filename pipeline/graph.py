@@ -8,7 +8,14 @@ from onnx import ModelProto, helper
 
 from engines.tensorflow_graph import INPUT, OUTPUT, import_tensorflow
 from pipeline.errors import PipelineError
-from pipeline.surgery import drop_unused, fold_batch_norm, fold_pad, name_in_order, rename
+from pipeline.surgery import (
+    drop_unused,
+    fold_batch_norm,
+    fold_pad,
+    name_in_order,
+    rename,
+    replace_erfc,
+)
 
 # What TensorRT 8.2, the last one for a TX2, reads: ONNX 1.8 is built into its parser.
 OPSET = 13
@@ -32,7 +39,14 @@ def freeze(model: Any) -> bytes:
 
     function = tf.function(lambda pixels: tf.identity(model(pixels, training=False), name=OUTPUT))
     shape = (None, *model.inputs[0].shape[1:])
-    concrete = function.get_concrete_function(tf.TensorSpec(shape, tf.float32, name=INPUT))
+    # Keras makes each grouped convolution a function of its own, compiled by XLA, which tf2onnx
+    # can't look into. What is called "eagerly" becomes part of the graph instead.
+    eagerly = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        concrete = function.get_concrete_function(tf.TensorSpec(shape, tf.float32, name=INPUT))
+    finally:
+        tf.config.run_functions_eagerly(eagerly)
     definition = convert_variables_to_constants_v2(concrete).graph.as_graph_def()
     graph: bytes = definition.SerializeToString(deterministic=True)
     return graph
@@ -65,6 +79,7 @@ def to_onnx(frozen_graph: bytes, output: str = OUTPUT) -> ModelProto:
         )
     except Exception as error:  # tf2onnx raises what its handlers raise
         raise PipelineError(f"tf2onnx can't convert the frozen graph: {error}") from error
+    replace_erfc(model)
     for node in model.graph.node:
         if not onnx.defs.has(node.op_type):
             raise PipelineError(

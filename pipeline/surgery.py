@@ -107,6 +107,22 @@ def fold_pad(model: ModelProto) -> None:
         model.graph.node.remove(pad)
 
 
+def replace_erfc(model: ModelProto) -> None:
+    """Replace every Erfc, which ONNX lacks, by 1 - Erf, in float32.
+
+    Keras computes the exact `gelu` with it.
+    """
+    one = "erfc_one"
+    for place, node in reversed(list(enumerate(model.graph.node))):
+        if node.op_type != "Erfc":
+            continue
+        set_constant(model, one, np.array(1, np.float32))
+        erf = f"{node.output[0]}/erf"
+        minus = helper.make_node("Sub", [one, erf], node.output, name=node.name)
+        node.CopyFrom(helper.make_node("Erf", node.input, [erf], name=erf))
+        model.graph.node.insert(place + 1, minus)
+
+
 def drop_unused(model: ModelProto) -> None:
     """Remove initializers that no node reads, and recorded shapes of inner tensors."""
     used = {name for node in model.graph.node for name in node.input}

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 import zipfile
+from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 
 from engines.tensorflow_graph import import_tensorflow
-from pipeline import backbones, efficientnet_lite
+from pipeline import backbones, efficientnet_lite, graph
 from pipeline.backbones import Backbone, build, describe
 from pipeline.errors import UsageError
 from pipeline.files import sha256_of
@@ -224,6 +225,67 @@ def test_own_model_ends_before_its_last_dense_layer(
     assert np.allclose(features(backbone, pixels), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float16", "float64"])
+def test_own_model_of_other_floats_computes_in_float32(
+    keras: Any, file: Path, pixels: np.ndarray, policy: str
+) -> None:
+    layers = keras.layers
+
+    def make() -> Any:
+        inner = keras.Sequential([keras.Input((4,)), layers.Dense(5, "gelu")])
+        return picture_model(
+            keras, layers.BatchNormalization(), inner, layers.Dense(6, "relu"), layers.Dense(3)
+        )
+
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = make()
+        model.save(file)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    backbone = loaded(file, [])
+    for layer in backbone.model._flatten_layers():
+        assert {layer.compute_dtype, layer.variable_dtype} == {"float32"}
+    assert backbone.model.output.dtype == "float32"
+    frozen = import_tensorflow().compat.v1.GraphDef.FromString(graph.freeze(backbone.model))
+    types = {node.attr[name].type for node in frozen.node for name in ("T", "dtype", "DstT")}
+    assert not types & {2, 14, 19}, "double, bfloat16 or half"
+
+    same = make()
+    same.set_weights(model.get_weights())
+    wanted = keras.Model(same.inputs[0], same.layers[-1].input)(pixels.astype(np.float32))
+    np.testing.assert_allclose(features(backbone, pixels), wanted, rtol=0, atol=1e-6)
+    half = keras.Model(model.inputs[0], model.layers[-1].input)(pixels.astype(np.float32))
+    np.testing.assert_allclose(wanted, np.asarray(half, np.float32), rtol=0, atol=1e-2)
+
+
+def test_half_input_and_casts_become_float32(
+    keras: Any, tmp_path: Path, pixels: np.ndarray
+) -> None:
+    file = tmp_path / "model.keras"
+    picture = keras.Input((32, 32, 3), dtype="float16")
+    x = keras.ops.cast(picture_model(keras)(picture), "float16")
+    keras.Model(picture, keras.layers.Dense(3)(x)).save(file)
+    backbone = loaded(file, [])
+    assert backbone.model.output.dtype == "float32"
+    assert features(backbone, pixels).dtype == np.float32
+
+
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method")
+def test_own_model_that_stays_in_other_floats_is_refused(keras: Any, tmp_path: Path) -> None:
+    file = tmp_path / "model.keras"
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = picture_model(keras, keras.layers.Dense(8), keras.layers.Dense(3))
+        model.quantize("int8")
+        model.save(file)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    message = refused(file)
+    assert "computes in other floats than float32" in message
+    assert "set_dtype_policy('float32')" in message
+
+
 def test_own_model_that_does_not_scale_is_warned_of(keras: Any, file: Path) -> None:
     layers = keras.layers
     flat = [keras.Input((8, 8, 3)), layers.Flatten(), layers.Dense(3)]
@@ -264,9 +326,77 @@ def test_dense_layer_inside_an_inner_model(keras: Any, file: Path) -> None:
 
 def test_dense_layer_over_a_map(keras: Any, file: Path) -> None:
     layers = keras.layers
-    body = [keras.Input((8, 8, 3)), layers.Dense(3), layers.GlobalAveragePooling2D()]
-    keras.Sequential(body).save(file)
+    keras.Sequential([keras.Input((8, 8, 3)), layers.Dense(3), layers.Softmax()]).save(file)
     assert "it must take (None, n)" in refused(file)
+
+
+@pytest.mark.parametrize("top", [[], ["softmax"], ["relu", "softmax"]])
+def test_what_keeps_the_answers_may_follow_the_dense_layer(
+    keras: Any, file: Path, top: list[str]
+) -> None:
+    layers = keras.layers
+    behind = [layers.Dropout(0.5), layers.Reshape((3,)), layers.Flatten()]
+    activations = [layers.Activation(name) for name in top]
+    picture_model(keras, layers.Dense(7), layers.Dense(3), *behind, *activations).save(file)
+    assert loaded(file, []).model.output_shape == (None, 7)
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        lambda layers: layers.BatchNormalization(),
+        lambda layers: layers.RepeatVector(2),
+        lambda layers: layers.Reshape((3, 1)),
+    ],
+)
+def test_other_layers_may_not_follow_the_dense_layer(
+    keras: Any, file: Path, behind: Callable[[Any], Any]
+) -> None:
+    layers = keras.layers
+    picture_model(keras, layers.Dense(3), behind(layers)).save(file)
+    assert "must end in a Dense layer" in refused(file)
+
+
+def test_dense_layer_that_is_used_twice_ends_the_model_the_second_time(
+    keras: Any, file: Path, pixels: np.ndarray
+) -> None:
+    picture = keras.Input((32, 32, 3))
+    first = picture_model(keras)(picture)
+    dense = keras.layers.Dense(4)
+    second = keras.layers.Activation("tanh")(dense(first))
+    model = keras.Model(picture, dense(second))
+    model.save(file)
+    wanted = keras.Model(picture, second)(pixels.astype(np.float32))
+    np.testing.assert_allclose(features(loaded(file, []), pixels), wanted, rtol=0, atol=1e-6)
+
+
+def test_dense_layer_that_is_not_the_last(keras: Any, file: Path) -> None:
+    """Squeeze and excite, and a convolution for the answer."""
+    layers = keras.layers
+    picture = keras.Input((32, 32, 3))
+    x = layers.Conv2D(4, 3)(layers.Rescaling(1 / 255)(picture))
+    weight = layers.Dense(4, "sigmoid")(layers.GlobalAveragePooling2D()(x))
+    x = layers.Multiply()([x, layers.Reshape((1, 1, 4))(weight)])
+    x = layers.GlobalAveragePooling2D(name="pool")(layers.Conv2D(3, 1)(x))
+    keras.Model(picture, layers.Softmax()(x)).save(file)
+    message = refused(file)
+    assert "must end in a Dense layer" in message
+    assert "it ends in 'pool'" in message
+
+
+def test_two_dense_layers_that_meet(keras: Any, file: Path) -> None:
+    layers = keras.layers
+    picture = keras.Input((32, 32, 3))
+    x = picture_model(keras)(picture)
+    keras.Model(picture, layers.Add()([layers.Dense(3)(x), layers.Dense(3)(x)])).save(file)
+    assert "must end in a Dense layer" in refused(file)
+
+
+def test_inner_model_behind_a_dense_layer(keras: Any, file: Path) -> None:
+    layers = keras.layers
+    top = keras.Sequential([layers.Dense(3)], name="top")
+    picture_model(keras, layers.Dense(8), top).save(file)
+    assert "it ends in 'top'" in refused(file)
 
 
 @pytest.mark.parametrize("size", [(32, 32, 1), (None, None, 3), (32, None, 3)])
@@ -300,7 +430,10 @@ def test_lambda_layer_is_refused_and_never_runs(keras: Any, file: Path, tmp_path
     harmful = keras.layers.Lambda(lambda x: (open(mark, "w"), x)[1])  # noqa: PTH123, SIM115
     picture_model(keras, harmful, keras.layers.Dense(3)).save(file)
     Path(mark).unlink()
-    assert "Lambda" in refused(file)
+    message = refused(file)
+    assert "holds Python code, in a Lambda layer" in message
+    assert "build the model without it" in message
+    assert "safe_mode" not in message
     assert not Path(mark).exists()
 
 

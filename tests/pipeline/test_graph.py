@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -24,7 +25,7 @@ from networks import (
 )
 from onnx import ModelProto
 
-from engines.tensorflow_graph import INPUT, OUTPUT, import_tensorflow
+from engines.tensorflow_graph import INPUT, OUTPUT, import_tensorflow, load
 from pipeline import backbones, graph
 from pipeline.errors import PipelineError
 from pipeline.surgery import constants, consumers
@@ -61,6 +62,66 @@ def test_efficientnet_answers_as_in_keras(
     pictures = solar["test"][0][::24]
     wanted = np.asarray(lite0.keras(pictures.astype(np.float32), training=False))
     np.testing.assert_allclose(answers(lite0.onnx, pictures), wanted, rtol=0, atol=TOLERANCE)
+
+
+def classifier(*body: keras.Layer) -> Network:
+    """The export of a small network with `body` in it, and weights that make all of it count."""
+    layers = keras.layers
+    keras.utils.set_random_seed(0)
+    start = [keras.Input((16, 16, 3)), layers.Rescaling(1 / 127.5, -1.0)]
+    end = [layers.GlobalAveragePooling2D(), layers.Dense(3, activation="softmax")]
+    model = keras.Sequential([*start, *body, *end])
+    for weight in model.weights:
+        weight.assign(keras.random.uniform(weight.shape, -0.5, 0.5))
+    return export(model)
+
+
+def assert_answers_are_those_of_keras(network: Network) -> None:
+    pictures = pixels(4, 16)
+    wanted = np.asarray(network.keras(pictures.astype(np.float32), training=False))
+    assert np.ptp(wanted) > 0.01
+    np.testing.assert_allclose(run(network.onnx, pictures)[0], wanted, rtol=0, atol=TOLERANCE)
+
+
+def test_exact_gelu_is_exported() -> None:
+    layers = keras.layers
+    network = classifier(
+        layers.Conv2D(8, 3, activation="gelu"), layers.Conv2D(8, 3), layers.Activation("gelu")
+    )
+    assert graph.operations(network.onnx)["Erf"] == 2
+    assert_answers_are_those_of_keras(network)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"strides": 2, "padding": "same"}, {"dilation_rate": 2, "use_bias": False}]
+)
+def test_grouped_convolutions_are_exported(options: dict[str, Any], tmp_path: Path) -> None:
+    layers = keras.layers
+    network = classifier(
+        layers.Conv2D(8, 3), layers.Conv2D(12, 3, groups=4, **options), layers.ReLU()
+    )
+    groups = [a.i for n in nodes(network.onnx, "Conv") for a in n.attribute if a.name == "group"]
+    assert groups == [1, 4]
+    assert_answers_are_those_of_keras(network)
+    # TensorFlow runs the frozen graph too, without Keras' detour.
+    (tmp_path / "frozen.pb").write_bytes(network.frozen)
+    with load(str(tmp_path / "frozen.pb")) as tensorflow:
+        got = tensorflow.infer(pixels(4, 16))
+    np.testing.assert_allclose(got, run(network.onnx, pixels(4, 16))[0], rtol=0, atol=TOLERANCE)
+
+
+def test_freezing_leaves_tensorflow_as_it_was() -> None:
+    tf = import_tensorflow()
+
+    class Broken:
+        inputs = (keras.Input((8, 8, 3)),)
+
+        def __call__(self, pixels: object, training: bool) -> object:
+            raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        graph.freeze(Broken())
+    assert not tf.config.functions_run_eagerly()
 
 
 @pytest.mark.parametrize(

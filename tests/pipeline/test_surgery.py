@@ -1,5 +1,7 @@
 """Alterations of ONNX graphs: what may be folded is folded, the rest is left alone."""
 
+import math
+
 import numpy as np
 import pytest
 from networks import Network, by_hand, nodes, pixels, run, weights
@@ -16,6 +18,7 @@ from pipeline.surgery import (
     fold_batch_norm,
     fold_pad,
     rename,
+    replace_erfc,
     set_constant,
     set_last_layer,
 )
@@ -178,6 +181,29 @@ def test_padding_that_leaves_the_graph_is_kept() -> None:
     model.graph.output.append(helper.make_tensor_value_info("p", 1, ["batch", 3, 12, 10]))
     fold_pad(model)
     assert run(model, PICTURES, "p")[0].shape == (3, 3, 12, 10)
+
+
+def test_erfc_becomes_erf() -> None:
+    model = by_hand("e = Relu (x)  last = Relu (e)", 3, {})
+    first, second = nodes(model, "Relu")
+    first.op_type = second.op_type = "Erfc"
+    model.graph.node[-1].name = "unchanged"
+    replace_erfc(model)
+    assert [n.op_type for n in model.graph.node][1:5] == ["Erf", "Sub", "Erf", "Sub"]
+    assert model.graph.node[-1].name == "unchanged"
+    graph.check(model)
+    pictures = pixels(3, size=8) / 100.0 - 1
+    x, e, last = run(model, pictures, "x", "e", "last")
+    erfc = np.vectorize(math.erfc)
+    np.testing.assert_allclose(e, erfc(x), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(last, erfc(e), rtol=0, atol=1e-6)
+
+
+def test_graph_without_erfc_stays() -> None:
+    model = by_hand("last = Erf (x)", 3, {})
+    before = model.SerializeToString()
+    replace_erfc(model)
+    assert model.SerializeToString() == before
 
 
 def test_last_layer_comes_back_as_it_was_put_in(small: Network) -> None:
