@@ -142,6 +142,7 @@ def _build(run: Run, order: Order, console: Console) -> dict[str, Any]:
         if order.backend == "tensorrt" and not impossible:
             reason += f"; on the device: {_trtexec(order)}"
         sidecar.update(status="unavailable", reason=reason)
+        (run.engines / f"{order.name}{module.SUFFIX}").unlink(missing_ok=True)  # of an older model
     write_json(path, sidecar)
     return sidecar
 

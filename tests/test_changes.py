@@ -115,6 +115,18 @@ def test_on_another_machine_engines_are_built_and_measured_again(
     assert report_of(run)["engines"][1]["latency_ms"]["samples"] != before
 
 
+def test_no_engine_stays_that_could_not_be_built_again(
+    edgetrt: Edgetrt, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ["build", "--run", run, "--engine", "onnxruntime,openvino", "--precision", "fp32"]
+    (run / "engines" / "onnxruntime-fp32.json").unlink()
+    (run / "engines" / "openvino-fp32.json").unlink()
+    monkeypatch.setattr("engines.openvino.unavailable", lambda: "OpenVINO is gone")
+    edgetrt(*flags)
+    left = {path.name for path in (run / "engines").iterdir()}
+    assert left == {"onnxruntime-fp32.json", "onnxruntime-fp32.onnx", "openvino-fp32.json"}
+
+
 def test_command_in_the_report_makes_it_again(edgetrt: Edgetrt, finished: Finished) -> None:
     [command] = report_of(finished.folder)["reproduce"]
     for flag in ("--calibration-images 8", "--method percentile", "--precision fp32",
