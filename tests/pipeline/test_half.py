@@ -120,7 +120,7 @@ FLOATS_INSIDE = {
 @pytest.mark.parametrize("name", FLOATS_INSIDE)
 def test_floats_that_nodes_make_are_fp16(name: str) -> None:
     model = by_hand(f"{FLOATS_INSIDE[name]}  last = Mul (x, kept)", 3,
-                    {"edge": np.float32(100), "one": np.array([1])})  # fmt: skip
+                    {"edge": np.array(100, np.float32), "one": np.array([1])})  # fmt: skip
     half = to_fp16(model)
     # By the tensor and not the answer alone, which of two classes may well be the same.
     [exact] = run(model, pixels(4, 8), "kept")

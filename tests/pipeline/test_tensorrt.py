@@ -74,7 +74,7 @@ def test_floats_that_nodes_make_build(variant: str, tmp_path: Path) -> None:
     model = by_hand(
         "low = Less (x, edge)  kept = Cast <to = 1> (low)  half = Constant <value_float = 0.5> ()"
         "  part = Mul (kept, half)  y = Mul (x, part)  last = Conv (y, w)",
-        4, {"edge": np.float32(100), "w": weights(4, 3, 3, 3)},
+        4, {"edge": np.array(100, np.float32), "w": weights(4, 3, 3, 3)},
     )  # fmt: skip
     plan, options = build(VARIANTS[variant](model, pixels(4, size=8)), tmp_path, "sm86")
     assert len(plan) > 10_000
