@@ -60,7 +60,7 @@ def compare(run: Run, console: Console) -> dict[str, Any]:
     options = {
         "schema": SCHEMA,
         "pictures": dataset.fingerprint(),
-        "rejected": _digest(_dataset_entry(dataset)),
+        "dataset": _digest(_dataset_entry(dataset)),  # counts, rejected files, their source
         "machine": machine(),
     }
     run.perform("compare", [run.frozen_graph, *sorted(engines)], options, work, console)
