@@ -11,9 +11,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from engines.files import sha256_of
 from engines.tensorflow_graph import import_tensorflow
 from pipeline.errors import PipelineError, UsageError, printable
-from pipeline.files import sha256_of
 
 IMAGENET, RANDOM = "imagenet", "random"
 DOWNLOAD_TIMEOUT = 30.0  # seconds without an answer

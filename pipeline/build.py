@@ -15,9 +15,9 @@ from engines.catalogue import (
     read_sidecar,
 )
 from engines.engine import EngineError
+from engines.files import replacing, sha256_of, write_json
 from engines.targets import RTX_TARGETS
 from pipeline.errors import PipelineError, UsageError, printable
-from pipeline.files import replacing, sha256_of, write_json
 from pipeline.machine import machine
 from pipeline.progress import Console
 from pipeline.run import Outcome, Run, versions

@@ -22,11 +22,11 @@ from benchmarks.latency import (
 from benchmarks.statistics import summarize
 from engines.catalogue import TENSORFLOW, load_engine, read_sidecars, runs_here
 from engines.engine import Engine, EngineError
+from engines.files import TEMPORARY, sha256_of, write_json, write_text
 from engines.tensorflow_graph import load as load_tensorflow
 from pipeline import loader
 from pipeline.dataset import Dataset
 from pipeline.errors import printable
-from pipeline.files import TEMPORARY, sha256_of, write_json, write_text
 from pipeline.machine import machine
 from pipeline.progress import Console
 from pipeline.retrain import misclassified, trained_dataset

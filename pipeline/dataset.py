@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from engines.engine import processors
+from engines.files import write_json
 from engines.picture_file import PictureError
 from engines.preprocess import PICTURE_SUFFIXES, decode, read_picture
 from pipeline.errors import PipelineError, UsageError, printable
-from pipeline.files import read_json, write_json
+from pipeline.files import read_json
 from pipeline.progress import Console
 
 SCHEMA = 1

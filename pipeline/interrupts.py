@@ -9,7 +9,7 @@ import signal
 import threading
 from contextlib import suppress
 
-from pipeline.files import remove_temporaries
+from engines.files import remove_temporaries
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SHOW_CURSOR = b"\x1b[?25h"  # a progress bar hides it (ECMA-48, DEC private mode 25)

@@ -10,11 +10,11 @@ from onnx import ModelProto
 
 from benchmarks.accuracy import compare
 from engines import openvino
+from engines.files import sha256_of, write_bytes, write_json
 from pipeline import bottlenecks, calibration, half, loader
 from pipeline.bias_correction import correct_biases
 from pipeline.dataset import SPLITS, Dataset, Picture
 from pipeline.errors import PipelineError, UsageError, printable
-from pipeline.files import sha256_of, write_bytes, write_json
 from pipeline.graph import operations
 from pipeline.last_layer import Labelled, LastLayer, Training, train
 from pipeline.progress import Console

@@ -11,9 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from engines.files import TEMPORARY, sha256_of, write_json
 from pipeline import __version__
 from pipeline.errors import PipelineError, UsageError
-from pipeline.files import TEMPORARY, read_json, sha256_of, write_json
+from pipeline.files import read_json
 from pipeline.progress import Console
 
 SCHEMA = 1

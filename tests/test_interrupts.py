@@ -194,7 +194,7 @@ WRITING = """
 import sys, time
 from pathlib import Path
 from concurrent.futures import ThreadPoolExecutor
-from pipeline.files import replacing
+from engines.files import replacing
 from pipeline.interrupts import end_on_signals
 end_on_signals()
 with ThreadPoolExecutor(2) as pool, replacing(Path(sys.argv[1])) as temporary:

@@ -16,11 +16,11 @@ import h5py
 import numpy as np
 import pytest
 
+from engines.files import sha256_of
 from engines.tensorflow_graph import import_tensorflow
 from pipeline import backbones, efficientnet_lite, graph
 from pipeline.backbones import Backbone, build, describe
 from pipeline.errors import UsageError
-from pipeline.files import sha256_of
 
 REPOSITORY = Path(__file__).parents[2]
 SMALL = "mobilenet_0.25_128"  # the smallest network that Keras has

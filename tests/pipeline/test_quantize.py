@@ -10,9 +10,10 @@ from networks import by_hand, weights
 from onnx import ModelProto
 
 from engines.catalogue import read_sidecar
+from engines.files import write_bytes
 from pipeline import build
 from pipeline.build import Order
-from pipeline.files import read_json, write_bytes
+from pipeline.files import read_json
 from pipeline.progress import Console
 from pipeline.quantize import _write_half
 from pipeline.run import Outcome, Run

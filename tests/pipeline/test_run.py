@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from engines.files import write_bytes
 from pipeline import run as run_module
 from pipeline.errors import PipelineError, UsageError
-from pipeline.files import write_bytes
 from pipeline.progress import Console
 from pipeline.run import STAGES, Outcome, Run, versions
 

@@ -1,4 +1,4 @@
-"""pipeline.files: a file is the old one or the new one, whatever happens in between."""
+"""engines.files: a file is the old one or the new one, whatever happens in between."""
 
 import errno
 import hashlib
@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engines.files import replacing, sha256_of, write_bytes, write_json, write_text
 from pipeline.errors import PipelineError
-from pipeline.files import read_json, replacing, sha256_of, write_bytes, write_json, write_text
+from pipeline.files import read_json
 
 REPOSITORY = Path(__file__).parents[2]
 OLD, NEW = b"the old one\n", b"the new one\n"
@@ -23,7 +24,7 @@ OLD, NEW = b"the old one\n", b"the new one\n"
 HALF_WAY = """
 import sys, time
 from pathlib import Path
-from pipeline.files import replacing
+from engines.files import replacing
 with replacing(Path(sys.argv[1])) as temporary:
     temporary.write_bytes(b"hal")
     print("half-way", flush=True)
