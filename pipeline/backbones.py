@@ -13,7 +13,8 @@ from typing import Any
 
 from engines.files import sha256_of
 from engines.tensorflow_graph import import_tensorflow
-from pipeline.errors import PipelineError, UsageError, printable
+from engines.text import printable
+from pipeline.errors import PipelineError, UsageError
 
 IMAGENET, RANDOM = "imagenet", "random"
 DOWNLOAD_TIMEOUT = 30.0  # seconds without an answer

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.progress import Console
 from engines.engine import Engine
 from engines.preprocess import RECIPE
 from pipeline import loader
 from pipeline.dataset import Dataset, Picture
 from pipeline.last_layer import Labelled
-from pipeline.progress import Console
 
 BATCH = 8  # pictures handed to the engine at a time; small, so that decoding never runs far ahead
 

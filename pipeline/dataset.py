@@ -12,13 +12,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from benchmarks.progress import Console
 from engines.engine import processors
 from engines.files import write_json
 from engines.picture_file import PictureError
 from engines.preprocess import PICTURE_SUFFIXES, decode, read_picture
-from pipeline.errors import PipelineError, UsageError, printable
+from engines.text import printable
+from pipeline.errors import PipelineError, UsageError
 from pipeline.files import read_json
-from pipeline.progress import Console
 
 SCHEMA = 1
 SPLITS = ("train", "validation", "test")

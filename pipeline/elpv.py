@@ -4,10 +4,10 @@ import csv
 from importlib.util import find_spec
 from pathlib import Path
 
+from benchmarks.progress import Console
 from engines.files import write_bytes, write_text
 from pipeline.dataset import SOURCE_FILE
 from pipeline.errors import PipelineError, UsageError
-from pipeline.progress import Console
 
 PICTURES = 2624
 SOURCE = """\

@@ -7,14 +7,3 @@ class PipelineError(Exception):
 
 class UsageError(PipelineError):
     """The command can't be carried out as given: wrong flag, folder or order (exit code 2)."""
-
-
-def printable(text: object) -> str:
-    """`text` on one line: control characters and undecodable bytes escaped, nothing else changed.
-
-    File names may hold line breaks, escape sequences and bytes that are no UTF-8.
-    """
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii")
-        for c in str(text)
-    )

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, helper
 
+from benchmarks.progress import Console
 from engines.files import write_bytes
 from engines.tensorflow_graph import INPUT, import_tensorflow, load
 from pipeline import graph, loader
 from pipeline.dataset import Dataset
 from pipeline.errors import PipelineError
-from pipeline.progress import Console
 from pipeline.retrain import trained_dataset
 from pipeline.run import Outcome, Run
 

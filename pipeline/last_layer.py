@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks.progress import Console
 from engines.tensorflow_graph import import_tensorflow
 from pipeline.errors import PipelineError
-from pipeline.progress import Console
 
 # Penalty on the squared weights, for bottlenecks scaled to a root mean square of 1. Together
 # with a learning rate that falls to zero it held best over six sets of bottlenecks: solar cells

@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 
 from benchmarks.accuracy import measure
+from benchmarks.progress import Console
 from engines import onnx_runtime, openvino
 from engines.engine import Engine
 from engines.files import replacing, sha256_of, write_bytes, write_json, write_text
 from engines.tensorflow_graph import OUTPUT
+from engines.text import printable
 from pipeline import backbones, bottlenecks, graph
 from pipeline.dataset import SPLITS, Dataset, Picture, scan
-from pipeline.errors import UsageError, printable
+from pipeline.errors import UsageError
 from pipeline.last_layer import Labelled, LastLayer, Training, train
-from pipeline.progress import Console
 from pipeline.run import Outcome, Run, command_for, versions
 
 MOST = 2**31 - 1  # of steps and of pictures in a batch

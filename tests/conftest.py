@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import pytest
 
+from benchmarks.progress import Console
 from pipeline.dataset import Dataset, scan
 from pipeline.elpv import installed_pictures
-from pipeline.progress import Console
 
 PER_CLASS = 40
 # As the command line sets it; some tests import TensorFlow before.

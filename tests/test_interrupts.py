@@ -207,7 +207,7 @@ with ThreadPoolExecutor(2) as pool, replacing(Path(sys.argv[1])) as temporary:
 BAR = r"""
 import os, time
 from pipeline.interrupts import end_on_signals
-from pipeline.progress import Console
+from benchmarks.progress import Console
 end_on_signals()
 with Console().progress("scan", 5, "pictures") as advance:
     advance(1)

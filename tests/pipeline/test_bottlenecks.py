@@ -14,13 +14,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.progress import Console
 from engines.engine import Engine, EngineError, TensorSpec
 from engines.preprocess import load
 from pipeline import bottlenecks
 from pipeline.bottlenecks import BottleneckCache, compute
 from pipeline.dataset import Dataset, Picture
 from pipeline.errors import PipelineError
-from pipeline.progress import Console
 
 REPOSITORY = Path(__file__).parents[2]
 WIDTH = 5

@@ -18,12 +18,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.progress import Console
 from engines import preprocess
 from pipeline import dataset as module
 from pipeline import loader
 from pipeline.dataset import SPLITS, Dataset, Picture, in_threads, read, scan, split_of
 from pipeline.errors import PipelineError, UsageError
-from pipeline.progress import Console
 
 # File names that break programs which take them for text, options, markup or separators.
 HOSTILE_NAMES = [

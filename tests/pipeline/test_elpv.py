@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.progress import Console
 from pipeline import elpv
 from pipeline.dataset import SOURCE_FILE
 from pipeline.elpv import installed_pictures, lay_out
 from pipeline.errors import PipelineError, UsageError
-from pipeline.progress import Console
 
 # The package's own figures: probabilities 0, 1/3, 2/3 and 1 stand 1508, 295, 106 and 715 times.
 COUNTS = {"functional": 1508 + 295, "defective": 106 + 715}

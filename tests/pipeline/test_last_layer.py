@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
 
+from benchmarks.progress import Console
 from pipeline import last_layer
 from pipeline.errors import PipelineError
 from pipeline.last_layer import Labelled, LastLayer, Training, train
-from pipeline.progress import Console
 
 WIDTH, CLASSES = 16, 3
 TRAINING = Training(steps=60, learning_rate=0.02, batch_size=20, seed=0)

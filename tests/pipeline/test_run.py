@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from benchmarks.progress import Console
 from engines.files import write_bytes
 from pipeline import run as run_module
 from pipeline.errors import PipelineError, UsageError
-from pipeline.progress import Console
 from pipeline.run import STAGES, Outcome, Run, versions
 
 REPOSITORY = Path(__file__).parents[2]

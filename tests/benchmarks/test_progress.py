@@ -1,4 +1,4 @@
-"""pipeline.progress: lines for people, on stderr and nowhere else."""
+"""benchmarks.progress: lines for people, on stderr and nowhere else."""
 
 import os
 import pty
@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import progress
-from pipeline.progress import Console
+from benchmarks import progress
+from benchmarks.progress import Console
 
 REPOSITORY = Path(__file__).parents[2]
 
 ON_A_TERMINAL = """
-from pipeline.progress import Console
+from benchmarks.progress import Console
 console = Console()
 with console.progress("bottlenecks", 8, "pictures") as advance:
     for _ in range(4):

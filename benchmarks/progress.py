@@ -1,11 +1,12 @@
-"""What a stage tells the person who started it: lines and progress, on stderr."""
+"""What a command tells the person who started it: lines and progress, on stderr."""
 
 import sys
 import time
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Callable, Iterator
 
-from pipeline.errors import printable
+from engines.text import printable
 
 LOG_INTERVAL = 10.0  # seconds between two lines of progress where there is no terminal
 
@@ -26,7 +27,7 @@ class Console:
 
     def warn(self, text: str) -> None:
         """Print a warning, quiet or not."""
-        print(f"warning: {printable(text)}", file=sys.stderr, flush=True)
+        print("warning: " + printable(text), file=sys.stderr, flush=True)
 
     @contextmanager
     def progress(self, label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
@@ -42,7 +43,7 @@ class Console:
         """
         if self.quiet or not total:
             yield lambda _count: None
-        elif sys.stderr.isatty():
+        elif sys.stderr.isatty() and find_spec("rich"):  # a device may lack it
             with _terminal_bar(label, total, unit) as advance:
                 yield advance
         else:
