@@ -4,31 +4,23 @@ import hashlib
 import importlib
 import json
 from pathlib import Path
-from typing import Any, Dict, List, Union
+from typing import Any, Dict, List, Optional, Union
 
 from engines.engine import Engine, EngineError
 
-SCHEMA = 1
+SCHEMA = 2
 PRECISIONS = ("fp32", "fp16", "int8")
 
-# Backend -> module; each has BACKEND, SUFFIX, unavailable(), build(...), and those that run
-# on this machine have load(...).
+# Backend -> module; each has BACKEND, SUFFIX, unavailable(), build(...) and load(...). Those whose
+# engines are not for any machine that can build them also have graph_for(precision, settings),
+# depends(settings), none_runs() and cannot_run(sidecar).
 MODULES = {
     "onnxruntime": "engines.onnx_runtime",
     "openvino": "engines.openvino",
     "tensorrt-rtx": "engines.tensorrt.rtx",
-    "tensorrt": "engines.tensorrt.v10",
+    "tensorrt": "engines.tensorrt.standard",
 }
 TENSORFLOW = "tensorflow"  # needs no building: it runs the frozen graph
-
-# TensorRT's networks are strongly typed: what is not quantized has the type the graph gives it,
-# and FP16 is the faster one. The others compute it in FP32.
-ONNX_VARIANTS: Dict[str, Dict[str, str]] = {
-    "onnxruntime": {"fp32": "fp32", "fp16": "fp16", "int8": "int8"},
-    "openvino": {"fp32": "fp32", "fp16": "fp16", "int8": "int8"},
-    "tensorrt-rtx": {"fp32": "fp32", "fp16": "fp16", "int8": "int8-fp16"},
-    "tensorrt": {"fp32": "fp32", "fp16": "fp16", "int8": "int8-fp16"},
-}
 
 
 def module_of(backend: str) -> Any:
@@ -37,9 +29,22 @@ def module_of(backend: str) -> Any:
 
 
 def runs_here(backend: str) -> bool:
-    """Whether an engine of this backend, once built, can be run on this machine."""
+    """Whether engines of a backend can run on this machine, if they are made for it."""
     module = module_of(backend)
-    return hasattr(module, "load") and module.unavailable() is None
+    none_runs = getattr(module, "none_runs", module.unavailable)
+    return none_runs() is None
+
+
+def cannot_run(sidecar: Dict[str, Any]) -> Optional[str]:
+    """Why a built engine can't run on this machine; None if it can.
+
+    Args:
+        sidecar: as `read_sidecar` gives it, "status" "built".
+    """
+    module = module_of(sidecar["backend"])
+    reason: Optional[str]
+    reason = module.cannot_run(sidecar) if hasattr(module, "cannot_run") else module.unavailable()
+    return reason
 
 
 def read_sidecar(path: Union[str, Path]) -> Dict[str, Any]:
@@ -69,6 +74,7 @@ def _is_whole(sidecar: Dict[str, Any]) -> bool:
     names = [sidecar[text] for text in ("name", "onnx", "file") if text in texts]
     return (
         sidecar["backend"] in MODULES
+        and isinstance(sidecar.get("depends"), dict)
         and sidecar["precision"] in PRECISIONS
         and all(Path(name).name == name != ".." for name in names)  # no path out of the folder
     )
@@ -85,7 +91,7 @@ def read_sidecars(folder: Union[str, Path]) -> List[Dict[str, Any]]:
 
 
 def load_engine(folder: Union[str, Path], sidecar: Dict[str, Any]) -> Engine:
-    """Load an engine, after checking that its file is the one that was built.
+    """Load an engine, after checking that it is for this machine and is the file that was built.
 
     An engine holds native code or becomes it: one that was changed is never handed on.
 
@@ -94,8 +100,12 @@ def load_engine(folder: Union[str, Path], sidecar: Dict[str, Any]) -> Engine:
         sidecar: as `read_sidecar` gives it.
 
     Raises:
-        EngineError: the file is gone or not the one that was built, or does not load here.
+        EngineError: it is for another machine, the file is gone or not the one that was built,
+            or does not load here.
     """
+    reason = cannot_run(sidecar)
+    if reason is not None:
+        raise EngineError("{} can't run here: {}".format(sidecar["name"], reason))
     path = Path(folder) / sidecar["file"]
     try:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()

@@ -5,6 +5,7 @@ from typing import Any, Dict, Optional
 import numpy as np
 
 from engines.engine import Engine, EngineError, TensorSpec, processors
+from engines.settings import DEFAULT, Settings
 
 BACKEND = "onnxruntime"
 SUFFIX = ".onnx"
@@ -19,7 +20,14 @@ def unavailable() -> Optional[str]:
     return None
 
 
-def build(onnx_path: str, engine_path: str, precision: str, target: str) -> Dict[str, Any]:
+def build(
+    onnx_path: str,
+    engine_path: str,
+    precision: str,
+    target: str,
+    settings: Settings = DEFAULT,
+    progress: Any = None,
+) -> Dict[str, Any]:
     """Write the graph as ONNX Runtime optimizes it for this processor.
 
     Args:
@@ -27,9 +35,10 @@ def build(onnx_path: str, engine_path: str, precision: str, target: str) -> Dict
         engine_path: file to write.
         precision: "fp32", "fp16" or "int8"; the graph already has it.
         target: "cpu".
+        settings, progress: of no use here.
 
     Returns:
-        The options that made it.
+        "options": those that made it.
 
     Raises:
         EngineError: ONNX Runtime does not take the graph.
@@ -40,7 +49,7 @@ def build(onnx_path: str, engine_path: str, precision: str, target: str) -> Dict
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.optimized_model_filepath = engine_path
     _session(onnx_path, options)
-    return {"graph_optimization_level": "all", "threads": processors()}
+    return {"options": {"graph_optimization_level": "all", "threads": processors()}}
 
 
 def load(path: str, precision: str) -> Engine:

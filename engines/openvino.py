@@ -7,6 +7,7 @@ from typing import Any, Deque, Dict, Iterable, Iterator, List, NamedTuple, Optio
 import numpy as np
 
 from engines.engine import Engine, EngineError, TensorSpec, processors
+from engines.settings import DEFAULT, Settings
 
 BACKEND = "openvino"
 SUFFIX = ".blob"
@@ -25,7 +26,14 @@ def unavailable() -> Optional[str]:
     return None
 
 
-def build(onnx_path: str, engine_path: str, precision: str, target: str) -> Dict[str, Any]:
+def build(
+    onnx_path: str,
+    engine_path: str,
+    precision: str,
+    target: str,
+    settings: Settings = DEFAULT,
+    progress: Any = None,
+) -> Dict[str, Any]:
     """Compile a graph for this processor.
 
     It is compiled for one picture at a time, which on processors is faster than batches, even
@@ -36,9 +44,10 @@ def build(onnx_path: str, engine_path: str, precision: str, target: str) -> Dict
         engine_path: file to write.
         precision: "fp32", "fp16" or "int8"; the graph already has it.
         target: "cpu".
+        settings, progress: of no use here.
 
     Returns:
-        The options that made it, among them the type it really computes in.
+        "options": those that made it, among them the type it really computes in.
 
     Raises:
         EngineError: OpenVINO does not take the graph.
@@ -46,7 +55,7 @@ def build(onnx_path: str, engine_path: str, precision: str, target: str) -> Dict
     compute = _compute_type(precision)
     compiled = compile_graph(onnx_path, compute, "LATENCY")
     Path(engine_path).write_bytes(compiled.export_model().getvalue())
-    return {"computes_in": compute, "input": "uint8", "threads": processors()}
+    return {"options": {"computes_in": compute, "input": "uint8", "threads": processors()}}
 
 
 def compile_graph(onnx_path: str, compute: str, hint: str) -> Any:

@@ -1,30 +1,27 @@
 """ONNX -> engines: whatever this machine can build, and why it can't build the rest."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from engines.catalogue import (
-    MODULES,
-    ONNX_VARIANTS,
-    PRECISIONS,
-    SCHEMA,
-    module_of,
-    read_sidecar,
-)
-from engines.engine import EngineError
-from engines.files import replacing, sha256_of, write_json
-from engines.targets import RTX_TARGETS
-from pipeline.errors import PipelineError, UsageError, printable
+from benchmarks.progress import LOG_INTERVAL, Console
+from engines.catalogue import MODULES, PRECISIONS, module_of
+from engines.orders import Order, fulfil
+from engines.settings import DEFAULT, EXPLICIT, Settings
+from engines.settings import check as check_settings
+from engines.targets import RTX_TARGETS, refusal
+from engines.tensorrt import standard
+from engines.text import printable
+from pipeline.errors import PipelineError, UsageError
 from pipeline.machine import machine
-from pipeline.progress import Console
+from pipeline.quantize import calibration_pictures
+from pipeline.retrain import trained_dataset
 from pipeline.run import Outcome, Run, versions
+from pipeline.targets import find
 
 DEFAULT_TARGETS = ("sm86", "sm89")  # RTX 30 and 40
-# How TensorRT's own tool builds the same on a device; its networks are weakly typed up to 10.
-TRTEXEC = {"fp32": "", "fp16": " --fp16", "int8": " --int8 --fp16"}
 
 
 @dataclass(frozen=True)
@@ -37,6 +34,7 @@ class Options:
     backends: tuple[str, ...] = tuple(MODULES)
     precisions: tuple[str, ...] = PRECISIONS
     targets: tuple[str, ...] = DEFAULT_TARGETS
+    settings: Settings = DEFAULT
 
     def __post_init__(self) -> None:
         for flag, given, known in (
@@ -45,25 +43,31 @@ class Options:
             ("target", self.targets, RTX_TARGETS),
         ):
             unknown = [name for name in given if name not in known]
+            if flag == "target" and unknown:
+                self._refuse_board(unknown[0])
             if unknown or not given:
                 raise UsageError(
                     f"--{flag} takes {', '.join(known)}; received "
                     f"{printable(unknown[0]) if unknown else 'nothing'}"
                 )
+        wrong = check_settings(self.settings)
+        if wrong:
+            raise UsageError(wrong)
 
-
-class Order(NamedTuple):
-    """One engine to build."""
-
-    backend: str
-    precision: str
-    target: str
-
-    @property
-    def name(self) -> str:
-        """As it stands in the report and on the disk."""
-        place = f"-{self.target}" if self.target.startswith("sm") else ""
-        return f"{self.backend}-{self.precision}{place}"
+    def _refuse_board(self, name: str) -> None:
+        """A board builds its own engines: say how, and what it is not made for."""
+        try:
+            board = find(name)
+        except UsageError:
+            return
+        refusals = (refusal(p, board.compute_capability) for p in self.precisions)
+        against = next(filter(None, refusals), None)
+        if against and self.precisions != PRECISIONS:
+            raise UsageError(against)
+        raise UsageError(
+            f"TensorRT builds only on the {board.name} itself: edgetrt device-package, then there "
+            "python3 edgetrt-device.pyz build --run DIR"
+        )
 
 
 def build(run: Run, options: Options, console: Console) -> dict[str, Any]:
@@ -98,86 +102,55 @@ def build(run: Run, options: Options, console: Console) -> dict[str, Any]:
 
 
 def _orders(options: Options) -> Iterator[Order]:
-    places = {"tensorrt-rtx": options.targets, "tensorrt": ("gpu",)}
+    places = {"tensorrt-rtx": options.targets, standard.BACKEND: (standard.target_here(),)}
+    uncalibrated = options.settings._replace(int8=EXPLICIT)  # others have no calibrators
     for backend in MODULES:
+        settings = options.settings if backend == standard.BACKEND else uncalibrated
         for precision in PRECISIONS:
             for target in places.get(backend, ("cpu",)):
                 if backend in options.backends and precision in options.precisions:
-                    yield Order(backend, precision, target)
+                    yield Order(backend, precision, target, settings)
 
 
 def _build(run: Run, order: Order, console: Console) -> dict[str, Any]:
-    module = module_of(order.backend)
-    variant = ONNX_VARIANTS[order.backend][order.precision]
-    graph_file = run.onnx(variant)
-    impossible = run.stage("quantize")["results"].get("impossible", {}).get(variant)
-    sidecar: dict[str, Any] = {
-        "schema": SCHEMA,
-        "name": order.name,
-        "backend": order.backend,
-        "precision": order.precision,
-        "target": order.target,
-        "onnx": graph_file.name,
-        "onnx_sha256": "" if impossible else sha256_of(graph_file),
-        "versions": versions(),
-        "machine": machine(),
-    }
-    path = run.engines / f"{order.name}.json"
-    before = _sidecar_before(path)
-    if before and {**before, **sidecar} == before and before["status"] == "built":
+    impossible = run.stage("quantize")["results"].get("impossible", {}).get(order.graph)
+    about = {"versions": versions(), "machine": machine()}
+    if order.backend == standard.BACKEND and order.settings.int8 != EXPLICIT:
+        order = order._replace(settings=_with_pictures(run, order.settings))
+    sidecar, there = fulfil(
+        order, run.onnx(order.graph), run.engines, about, impossible, _phases(order, console)
+    )
+    if there:
         console.say(f"build: {order.name} is up to date")
-        return before
-    reason = impossible or module.unavailable()
-    if reason is None:
-        try:
-            sidecar.update(_make(run.engines / f"{order.name}{module.SUFFIX}", graph_file, order))
-            console.say(
-                f"build: {order.name}: {sidecar['size_bytes'] / 1e6:.1f} MB in "
-                f"{sidecar['build_seconds']:.1f} s"
-            )
-        except EngineError as error:
-            reason = printable(error)
-            console.warn(f"{order.name} could not be built: {reason}")
-    if reason is not None:
-        if order.backend == "tensorrt" and not impossible:
-            reason += f"; on the device: {_trtexec(order)}"
-        sidecar.update(status="unavailable", reason=reason)
-        (run.engines / f"{order.name}{module.SUFFIX}").unlink(missing_ok=True)  # of an older model
-    write_json(path, sidecar)
+    elif sidecar["status"] == "built":
+        console.say(
+            f"build: {order.name}: {sidecar['size_bytes'] / 1e6:.1f} MB in "
+            f"{sidecar['build_seconds']:.1f} s"
+        )
+        if "forced" in sidecar["options"]:
+            console.warn(f"{order.name} was forced: {sidecar['options']['forced']}")
+    elif module_of(order.backend).unavailable() is None:
+        console.warn(f"{order.name} could not be built: {sidecar['reason']}")
     return sidecar
 
 
-def _make(file: Path, graph_file: Path, order: Order) -> dict[str, Any]:
-    start = time.monotonic()
-    with replacing(file) as temporary:
-        options = module_of(order.backend).build(
-            str(graph_file), str(temporary), order.precision, order.target
-        )
-    return {
-        "status": "built",
-        "reason": "",
-        "file": file.name,
-        "sha256": sha256_of(file),
-        "size_bytes": file.stat().st_size,
-        "build_seconds": round(time.monotonic() - start, 3),
-        "options": options,
-    }
+def _with_pictures(run: Run, settings: Settings) -> Settings:
+    """The pictures that calibrated the INT8 graph calibrate TensorRT as well."""
+    dataset = trained_dataset(run)
+    count = run.stage("quantize")["results"]["calibration_images"]
+    pictures = calibration_pictures(dataset, count, run.stage("retrain")["options"]["seed"])
+    paths = tuple(str(Path(dataset.root) / picture.path) for picture in pictures)
+    return settings._replace(calibration_pictures=paths)
 
 
-def _sidecar_before(path: Path) -> dict[str, Any] | None:
-    """What an earlier build left, if its engine is still the one that was built."""
-    try:
-        sidecar = read_sidecar(path)
-        whole = sha256_of(path.with_name(sidecar["file"])) == sidecar["sha256"]
-    except (EngineError, OSError, KeyError):
-        return None
-    return sidecar if whole else None
+def _phases(order: Order, console: Console) -> Callable[[str, int, int], None]:
+    """Says how far TensorRT is with an engine, now and then."""
+    last = time.monotonic()
 
+    def tell(phase: str, done: int, of: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= LOG_INTERVAL:
+            last = time.monotonic()
+            console.say(f"build: {order.name}: {phase}, {done}/{of}")
 
-def _trtexec(order: Order) -> str:
-    # TensorRT up to 10 takes the graph whose unquantized rest is FP32, and chooses types itself.
-    variant = "int8" if order.precision == "int8" else "fp32"
-    return (
-        f"trtexec --onnx=model.{variant}.onnx{TRTEXEC[order.precision]} "
-        f"--saveEngine={order.name}.plan"
-    )
+    return tell

@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from engines.catalogue import TENSORFLOW, load_engine, read_sidecars, runs_here
+from engines.catalogue import TENSORFLOW, cannot_run, load_engine, read_sidecars
 from engines.engine import Engine
 from engines.picture_file import PictureError
 from engines.preprocess import load
 from engines.tensorflow_graph import load as load_tensorflow
+from engines.text import printable
 from pipeline.compare import made_of_present_graph, read_report
-from pipeline.errors import UsageError, printable
+from pipeline.errors import UsageError
 from pipeline.report.verdict import verdict
 from pipeline.run import Run, command_for
 
@@ -57,14 +58,15 @@ def _best(run: Run) -> str:
     except UsageError:
         return TENSORFLOW
     best = verdict(read_report(run)["engines"]).engine
-    return best["name"] if best and runs_here(best["backend"]) else TENSORFLOW
+    if best is None or best["name"] not in {s["name"] for s in _runnable(run)}:
+        return TENSORFLOW
+    return str(best["name"])
 
 
 def _open(run: Run, name: str) -> Engine:
     if name in (TENSORFLOW, f"{TENSORFLOW}-fp32"):
         return load_tensorflow(str(run.frozen_graph))
-    sidecars = read_sidecars(run.engines) if run.engines.is_dir() else []
-    runnable = [s for s in sidecars if s["status"] == "built" and runs_here(s["backend"])]
+    runnable = _runnable(run)
     for sidecar in runnable:
         if sidecar["name"] in (name, f"{name}-fp32"):
             run.require("quantize")
@@ -78,3 +80,9 @@ def _open(run: Run, name: str) -> Engine:
     raise UsageError(
         f"no engine '{printable(name)}' in {run.folder} can run here; there are: {names}"
     )
+
+
+def _runnable(run: Run) -> list[dict[str, Any]]:
+    """The engines of a run that can run here."""
+    sidecars = read_sidecars(run.engines) if run.engines.is_dir() else []
+    return [s for s in sidecars if s["status"] == "built" and cannot_run(s) is None]

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from benchmarks.progress import Console
 from engines.engine import Engine, EngineError, TensorSpec
 from pipeline import cli
 from pipeline.compare import REFERENCE, _answers
 from pipeline.dataset import Dataset, split_of
-from pipeline.progress import Console
 
 if TYPE_CHECKING:
     from tests.conftest import Finished

@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-MEASUREMENTS = ("startup", "bottlenecks", "training", "growth", "quality")
+MEASUREMENTS = ("startup", "bottlenecks", "training", "growth", "quality", "overhead")
 
 
 def main() -> int:

@@ -1,98 +1,126 @@
-"""ONNX -> serialized engine, by the part of the API that TensorRT 10, 11 and RTX share.
+"""ONNX -> serialized engine, in whatever dialect the installed TensorRT speaks."""
 
-Networks are strongly typed: every tensor has the type the ONNX graph gives it, and precision is
-chosen by choosing the graph. That is the only way from TensorRT 11 on, and works from 10 on.
-"""
-
-from collections import Counter
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple
+from typing import Any, Callable, Dict, NamedTuple, Optional
 
 from engines.engine import EngineError
+from engines.settings import EXPLICIT, Settings
+from engines.tensorrt.calibrator import BATCH as CALIBRATION_BATCH
+from engines.tensorrt.dialect import Dialect
+from engines.tensorrt.logger import log_of
 
-MAX_BATCH = 32
-OPTIMAL_BATCH = 1
+# Told the name of a phase, how many of its steps are done, and of how many.
+Progress = Callable[[str, int, int], None]
 
 
 class Plan(NamedTuple):
-    """A serialized engine, and what the builder warned of, each warning with how often."""
+    """A serialized engine, what the builder warned of with how often, and what it measured."""
 
     data: bytes
     warnings: Dict[str, int]
+    timing_cache: Optional[bytes]
 
 
-def build_plan(trt: Any, onnx_path: str, configure: Callable[[Any], None]) -> Plan:
-    """Build an engine for batches of 1 to 32, fastest at 1.
+def build_plan(
+    dialect: Dialect,
+    onnx_path: str,
+    precision: str,
+    target: str,
+    settings: Settings,
+    workspace: int,
+    timing_cache: bytes = b"",
+    make_calibrator: Optional[Callable[[Any], Any]] = None,
+    progress: Optional[Progress] = None,
+    detailed: bool = False,
+) -> Plan:
+    """Build an engine.
 
     Args:
-        trt: the module `tensorrt` (10 or newer) or `tensorrt_rtx`.
-        onnx_path: graph with one input (batch, height, width, 3), typed throughout.
-        configure: is given the builder's configuration, to say what it builds for.
+        onnx_path: graph with one input (batch, height, width, 3) and one output.
+        precision: "fp32", "fp16" or "int8".
+        target: "sm86" and the like.
+        workspace: bytes that a layer may use for scratch.
+        timing_cache: what an earlier build on this GPU measured.
+        make_calibrator: gives a calibrator for a shape (height, width, 3), if INT8 is not in
+            the graph.
+        detailed: keep in the engine what its layers are, for the inspector.
 
     Raises:
         EngineError: the parser or the builder refuses; with their words and the node's name.
     """
-    log: List[str] = []
-    logger = _make_logger(trt, log)
-    builder = trt.Builder(logger)
-    network = builder.create_network(_strongly_typed(trt))
-    parser = trt.OnnxParser(network, logger)
+    trt, log = dialect.trt, log_of(dialect.trt)
+    log.clear()
+    builder = trt.Builder(log.logger)
+    network = dialect.create_network(builder, calibrated=settings.int8 != EXPLICIT)
+    _parse(trt, log, network, onnx_path)
+    source = network.get_input(0)
+    picture = tuple(source.shape)[1:]
+    config = builder.create_builder_config()
+    calibrator = make_calibrator(picture) if make_calibrator else None
+    dialect.set_target(config, target)
+    dialect.set_workspace(config, workspace)
+    dialect.set_precision(config, precision, calibrator)
+    cache = dialect.set_timing_cache(config, timing_cache)
+    if detailed:
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    if progress and hasattr(trt, "IProgressMonitor"):
+        config.progress_monitor = _make_monitor(trt, progress)
+    config.add_optimization_profile(_profile(builder, source.name, picture, settings.batch))
+    if calibrator is not None:
+        fixed = (CALIBRATION_BATCH,) * 3
+        config.set_calibration_profile(_profile(builder, source.name, picture, fixed))
+    data = builder.build_serialized_network(network, config)
+    if calibrator is not None and calibrator.error is not None:
+        raise EngineError("calibration failed: {}".format(calibrator.error))
+    if data is None:
+        raise EngineError("TensorRT can't build {}: {}".format(onnx_path, log.error()))
+    measured = None if cache is None else bytes(cache.serialize())
+    return Plan(bytes(data), log.warnings(), measured)
+
+
+def _parse(trt: Any, log: Any, network: Any, onnx_path: str) -> None:
+    parser = trt.OnnxParser(network, log.logger)
     if not parser.parse(Path(onnx_path).read_bytes()):
         raise EngineError(
-            "TensorRT's parser refuses {}: {}".format(onnx_path, _parser_errors(parser))
+            "TensorRT's parser refuses {}: {}".format(onnx_path, _parser_errors(parser, log))
         )
     if network.num_inputs != 1 or network.num_outputs != 1:
         raise EngineError("{} is no graph with one input and one output".format(onnx_path))
-    config = builder.create_builder_config()
-    configure(config)
-    profile = builder.create_optimization_profile()
-    source = network.get_input(0)
-    picture = tuple(source.shape)[1:]
-    profile.set_shape(source.name, (1, *picture), (OPTIMAL_BATCH, *picture), (MAX_BATCH, *picture))
-    config.add_optimization_profile(profile)
-    plan = builder.build_serialized_network(network, config)
-    if plan is None:
-        errors = [line for line in log if line.startswith("error: ")]
-        raise EngineError(
-            "TensorRT can't build {}: {}".format(
-                onnx_path, errors[-1] if errors else "it gives no reason"
-            )
-        )
-    warnings = Counter(line[len("warning: ") :] for line in log if line.startswith("warning: "))
-    return Plan(bytes(plan), dict(warnings))
 
 
-def _make_logger(trt: Any, log: List[str]) -> Any:
-    """A logger that keeps errors and warnings in `log` instead of printing them."""
-    severity = trt.ILogger.Severity
-    names = {
-        severity.INTERNAL_ERROR: "error: ",
-        severity.ERROR: "error: ",
-        severity.WARNING: "warning: ",
-    }
-
-    class Logger(trt.ILogger):
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)  # the binding demands this very call
-
-        def log(self, level: Any, message: str) -> None:
-            if level in names:
-                log.append(names[level] + message)
-
-    return Logger()
-
-
-def _strongly_typed(trt: Any) -> int:
-    # TensorRT 11 and RTX know nothing else; the flag's number differs from version to version.
-    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
-    return 0 if flag is None else 1 << int(flag)
-
-
-def _parser_errors(parser: Any) -> str:
-    errors = (parser.get_error(number) for number in range(parser.num_errors))
+def _parser_errors(parser: Any, log: Any) -> str:
+    errors = [parser.get_error(number) for number in range(parser.num_errors)]
+    if not errors:
+        return str(log.error())
     return "; ".join(
         "node {} ({}): {}".format(error.node(), error.node_name(), error.desc())
         if hasattr(error, "node_name")
         else "node {}: {}".format(error.node(), error.desc())
         for error in errors
     )
+
+
+def _profile(builder: Any, name: str, picture: Any, batch: Any) -> Any:
+    profile = builder.create_optimization_profile()
+    profile.set_shape(name, *((size, *picture) for size in batch))
+    return profile
+
+
+def _make_monitor(trt: Any, progress: Progress) -> Any:
+    class Monitor(trt.IProgressMonitor):
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)  # the binding demands this very call
+            self._steps = {}  # type: Dict[str, int]
+
+        def phase_start(self, phase_name: str, parent_phase: Any, num_steps: int) -> None:
+            self._steps[phase_name] = num_steps
+            progress(phase_name, 0, num_steps)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            progress(phase_name, step + 1, self._steps.get(phase_name, step + 1))
+            return True  # go on
+
+        def phase_finish(self, phase_name: str) -> None:
+            self._steps.pop(phase_name, None)
+
+    return Monitor()

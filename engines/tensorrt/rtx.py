@@ -3,16 +3,80 @@
 from pathlib import Path
 from typing import Any, Dict, Optional
 
-from engines.engine import EngineError
+from engines.cache import cache_file
+from engines.engine import Engine, EngineError
+from engines.files import sha256_of, write_bytes
+from engines.settings import DEFAULT, Settings
 from engines.targets import RTX_TARGETS
-from engines.tensorrt.builder import MAX_BATCH, OPTIMAL_BATCH, build_plan
+from engines.tensorrt.build import build_apart
+from engines.tensorrt.builder import Progress
+from engines.tensorrt.dialect import Contexts, Dialect
+from engines.tensorrt.here import gpu_here, target_of, why_elsewhere, why_none_runs
+from engines.tensorrt.runner import TensorRTEngine
 
 BACKEND = "tensorrt-rtx"
 SUFFIX = ".plan"
 
 
+class Rtx(Dialect):
+    """1.x: builds for named compute capabilities; compiles for good at the first run."""
+
+    name = "TensorRT-RTX"
+
+    @staticmethod
+    def is_spoken_by(trt: Any) -> bool:
+        """See `Dialect.is_spoken_by`."""
+        return hasattr(trt, "ComputeCapability")
+
+    def set_target(self, config: Any, target: str) -> None:
+        """See `Dialect.set_target`."""
+        config.num_compute_capabilities = 1
+        config.set_compute_capability(getattr(self.trt.ComputeCapability, target.upper()), 0)
+
+    def set_workspace(self, config: Any, size: int) -> None:
+        """Nothing: kernels are chosen only where the engine runs."""
+
+    def set_timing_cache(self, config: Any, data: bytes) -> Any:
+        """None: nothing is timed during a build, and a cache would ask for a GPU."""
+        return None
+
+    def contexts(self, engine: Any, plan_path: str) -> Contexts:
+        """See `Dialect.contexts`; what was compiled at a first run is kept."""
+        return CachedContexts(
+            self.trt,
+            engine,
+            cache_file("runtime", self.trt.__version__, sha256_of(Path(plan_path))),
+        )
+
+
+class CachedContexts(Contexts):
+    """Contexts that share what was compiled for this GPU, in this run and earlier ones."""
+
+    def __init__(self, trt: Any, engine: Any, path: Path) -> None:
+        super().__init__(engine)
+        self._path = path
+        self._config = engine.create_runtime_config()
+        self._cache = self._config.create_runtime_cache()
+        self._before = b""
+        if self._path.is_file():
+            self._before = self._path.read_bytes()
+            self._cache.deserialize(self._before)
+        self._config.set_runtime_cache(self._cache)
+        self._config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+
+    def create(self) -> Any:
+        """See `Contexts.create`."""
+        return self._engine.create_execution_context(self._config)
+
+    def save(self) -> None:
+        """See `Contexts.save`."""
+        data = bytes(self._cache.serialize())
+        if data != self._before:
+            write_bytes(self._path, data)
+
+
 def unavailable() -> Optional[str]:
-    """Why it can't be used here; None if it can."""
+    """Why it can't build here; None if it can."""
     try:
         _module()
     except ImportError as error:
@@ -20,7 +84,38 @@ def unavailable() -> Optional[str]:
     return None
 
 
-def build(onnx_path: str, engine_path: str, precision: str, target: str) -> Dict[str, Any]:
+def none_runs() -> Optional[str]:
+    """Why no engine at all can run on this machine; None if some could."""
+    reason = unavailable() or why_none_runs()
+    gpu = gpu_here()
+    if reason is None and gpu is not None and target_of(gpu) not in RTX_TARGETS:
+        reason = "it builds none for {}".format(target_of(gpu))
+    return reason
+
+
+def cannot_run(sidecar: Dict[str, Any]) -> Optional[str]:
+    """Why an engine that was built can't run on this machine; None if it can."""
+    return unavailable() or why_elsewhere(sidecar, _module().__version__)
+
+
+def graph_for(precision: str, settings: Settings) -> str:
+    """Which of the exported graphs a precision is built from."""
+    return Rtx.graph_for(precision, settings.int8)
+
+
+def depends(settings: Settings) -> Dict[str, Any]:
+    """What an engine depends on, beside its graph and target."""
+    return {"tensorrt": _module().__version__, "batch": list(settings.batch)}
+
+
+def build(
+    onnx_path: str,
+    engine_path: str,
+    precision: str,
+    target: str,
+    settings: Settings = DEFAULT,
+    progress: Optional[Progress] = None,
+) -> Dict[str, Any]:
     """Build an engine for one compute capability.
 
     Args:
@@ -30,7 +125,7 @@ def build(onnx_path: str, engine_path: str, precision: str, target: str) -> Dict
         target: one of `RTX_TARGETS`, such as "sm86".
 
     Returns:
-        The options that made it, the version, and the builder's warnings.
+        "options" that made it, and "layers" where the GPU it is for is at hand.
 
     Raises:
         EngineError: unknown target, or the parser or builder refuses.
@@ -39,20 +134,27 @@ def build(onnx_path: str, engine_path: str, precision: str, target: str) -> Dict
         raise EngineError(
             "TensorRT-RTX builds for {}, not for {}".format(", ".join(RTX_TARGETS), target)
         )
-    trt = _module()
+    gpu = gpu_here()
+    return build_apart(
+        _module().__name__,
+        onnx_path,
+        engine_path,
+        precision,
+        target,
+        settings,
+        workspace=0,
+        gpu=gpu.name if gpu is not None and target_of(gpu) == target else None,
+        progress=progress,
+    )
 
-    def configure(config: Any) -> None:
-        config.num_compute_capabilities = 1
-        config.set_compute_capability(getattr(trt.ComputeCapability, target.upper()), 0)
 
-    plan = build_plan(trt, onnx_path, configure)
-    Path(engine_path).write_bytes(plan.data)
-    return {
-        "tensorrt_rtx": trt.__version__,
-        "batch": {"min": 1, "opt": OPTIMAL_BATCH, "max": MAX_BATCH},
-        "strongly_typed": True,
-        "warnings": plan.warnings,
-    }
+def load(path: str, precision: str) -> Engine:
+    """The engine in `path`, which `build` wrote and `cannot_run` has nothing against.
+
+    Raises:
+        EngineError: TensorRT-RTX refuses it, or CUDA fails.
+    """
+    return TensorRTEngine(Rtx(_module()), BACKEND, precision, path)
 
 
 def _module() -> Any:

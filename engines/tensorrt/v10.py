@@ -1,67 +1,37 @@
-"""TensorRT 10 and 11: engines for the very GPU they are built on."""
+"""TensorRT 10: strongly typed where the graph says all, weakly typed for its calibrators."""
 
-from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Optional
 
-from engines.engine import EngineError
-from engines.targets import find_gpus, has_fast_fp16, has_int8
-from engines.tensorrt.builder import MAX_BATCH, OPTIMAL_BATCH, build_plan
-
-BACKEND = "tensorrt"
-SUFFIX = ".plan"
-WORKSPACE = 1 << 30  # bytes the builder may use for a layer's scratch space
+from engines.settings import Settings
+from engines.tensorrt.dialect import Dialect
 
 
-def unavailable() -> Optional[str]:
-    """Why it can't be used here; None if it can."""
-    try:
-        import tensorrt
-    except ImportError as error:
-        return (
-            "TensorRT is not installed ({}); a Jetson's JetPack brings it, "
-            "with another NVIDIA GPU: pip install tensorrt".format(error)
+class V10(Dialect):
+    """10.0 to 10.16; Orin, Thor and other GPUs."""
+
+    name = "TensorRT 10"
+
+    @staticmethod
+    def is_spoken_by(trt: Any) -> bool:
+        """See `Dialect.is_spoken_by`."""
+        return hasattr(trt.BuilderFlag, "FP16") and hasattr(
+            trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED"
         )
-    if not hasattr(tensorrt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED"):
-        return "TensorRT {} is older than 10".format(tensorrt.__version__)
-    if not find_gpus():
-        return "there is no NVIDIA GPU, and TensorRT builds only for the GPU it runs on"
-    return None
 
+    def refuse(self, settings: Settings) -> Optional[str]:
+        """See `Dialect.refuse`."""
+        return None
 
-def build(onnx_path: str, engine_path: str, precision: str, target: str) -> Dict[str, Any]:
-    """Build an engine for this machine's first GPU.
+    def create_network(self, builder: Any, calibrated: bool) -> Any:
+        """See `Dialect.create_network`."""
+        if calibrated:
+            return builder.create_network(0)
+        flag = self.trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED
+        return builder.create_network(1 << int(flag))
 
-    Args:
-        onnx_path: graph with one input (batch, height, width, 3), typed throughout.
-        engine_path: file to write.
-        precision: "fp32", "fp16" or "int8"; the graph already has it.
-        target: "gpu".
-
-    Returns:
-        The options that made it, the version, the GPU, and the builder's warnings.
-
-    Raises:
-        EngineError: the GPU is not made for that precision, or the parser or builder refuses.
-    """
-    import tensorrt
-
-    gpu = find_gpus()[0]
-    if precision == "int8" and not has_int8(gpu.compute_capability):
-        raise EngineError("{} has no INT8 instructions; use fp16".format(gpu.name))
-    if precision == "fp16" and not has_fast_fp16(gpu.compute_capability):
-        raise EngineError("{} is slower in FP16; use fp32".format(gpu.name))
-
-    def configure(config: Any) -> None:
-        config.set_memory_pool_limit(tensorrt.MemoryPoolType.WORKSPACE, WORKSPACE)
-
-    plan = build_plan(tensorrt, onnx_path, configure)
-    Path(engine_path).write_bytes(plan.data)
-    return {
-        "tensorrt": tensorrt.__version__,
-        "gpu": gpu.name,
-        "compute_capability": list(gpu.compute_capability),
-        "batch": {"min": 1, "opt": OPTIMAL_BATCH, "max": MAX_BATCH},
-        "strongly_typed": True,
-        "workspace_bytes": WORKSPACE,
-        "warnings": plan.warnings,
-    }
+    def set_precision(self, config: Any, precision: str, calibrator: Optional[Any]) -> None:
+        """Only a calibrator needs flags; with strong types they would be an error."""
+        if calibrator is not None:
+            config.set_flag(self.trt.BuilderFlag.FP16)
+            config.set_flag(self.trt.BuilderFlag.INT8)
+            config.int8_calibrator = calibrator

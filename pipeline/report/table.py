@@ -6,7 +6,7 @@ HEADER = ("engine", "status", "top-1 (95 %)", "agree", "p50 ms", "p99 ms", "pict
 
 
 def table(engines: list[dict[str, Any]]) -> str:
-    """The engines of a report as aligned lines; what did not run says why below."""
+    """The engines of a report as aligned lines; what could not run, or was forced, below."""
     rows = [HEADER, *(_row(engine) for engine in engines)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
     lines = [
@@ -16,7 +16,9 @@ def table(engines: list[dict[str, Any]]) -> str:
         ).rstrip()
         for row in rows
     ]
-    reasons = [f"{e['name']}: {e['reason']}" for e in engines if e["status"] == "unavailable"]
+    reasons = [
+        f"{e['name']}: {e['reason']}" for e in engines if e["reason"] and e["status"] != "built"
+    ]
     return "\n".join(lines + reasons)
 
 

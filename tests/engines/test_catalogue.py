@@ -16,7 +16,7 @@ def sidecar(**changes: Any) -> dict[str, Any]:
     return {
         "schema": catalogue.SCHEMA, "name": "openvino-fp32", "backend": "openvino",
         "precision": "fp32", "target": "cpu", "status": "built", "onnx": "model.fp32.onnx",
-        "onnx_sha256": "", "file": "openvino-fp32.blob",
+        "onnx_sha256": "", "depends": {}, "file": "openvino-fp32.blob",
         "sha256": hashlib.sha256(b"engine").hexdigest(), **changes,
     }  # fmt: skip
 
@@ -26,6 +26,9 @@ class Module:
 
     def __init__(self) -> None:
         self.loaded: list = []
+
+    def unavailable(self) -> None:
+        """Nothing is in the way."""
 
     def load(self, path: str, precision: str) -> str:
         self.loaded.append((path, precision))

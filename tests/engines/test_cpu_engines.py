@@ -51,7 +51,7 @@ def test_built_engine_answers(
     backend: ModuleType, precision: str, graph: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / ("engine" + backend.SUFFIX)
-    assert backend.build(str(graph), str(file), precision, "cpu")["threads"] >= 1
+    assert backend.build(str(graph), str(file), precision, "cpu")["options"]["threads"] >= 1
     with backend.load(str(file), precision) as engine:
         assert (engine.backend, engine.precision) == (backend.BACKEND, precision)
         assert engine.input.shape == (None, 8, 6, 3)

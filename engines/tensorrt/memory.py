@@ -1,0 +1,125 @@
+"""Memory on the GPU, and the order of work on it: all that is done through pycuda.
+
+Whatever is made here is used and freed inside `with device.current():`, in any thread. pycuda's
+contexts are a stack in each thread, and a thread that ends with one left on it aborts the process.
+"""
+
+from contextlib import contextmanager
+from typing import Any, Iterator, Optional, Tuple
+
+import numpy as np
+
+from engines.engine import EngineError
+
+
+def unavailable() -> Optional[str]:
+    """Why pycuda can't be used here; None if it can."""
+    try:
+        import pycuda.driver  # noqa: F401
+    except ImportError as error:
+        return (
+            "pycuda, through which engines run, can't be imported ({}); pip3 install pycuda "
+            "(on Python 3.6: 'pycuda<2021.1')".format(error)
+        )
+    return None
+
+
+class Device:
+    """The first GPU.
+
+    Raises EngineError if CUDA shows none.
+
+    Attributes:
+        unified: whether it shares its memory with the processor, as a Jetson's does: nothing is
+            copied then.
+    """
+
+    def __init__(self) -> None:
+        import pycuda.driver as cuda
+
+        self._cuda = cuda
+        with _errors(cuda):
+            cuda.init()
+            device = cuda.Device(0)
+            if hasattr(device, "retain_primary_context"):
+                # The context that TensorRT's CUDA runtime uses anyway.
+                self._context = device.retain_primary_context()
+            else:  # pycuda 2019
+                self._context = device.make_context()
+                cuda.Context.pop()
+            self.unified = bool(device.get_attribute(cuda.device_attribute.INTEGRATED))
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Let this thread work on the GPU.
+
+        Raises:
+            EngineError: for every error of CUDA inside.
+        """
+        self._context.push()
+        try:
+            with _errors(self._cuda):
+                yield
+        finally:
+            self._cuda.Context.pop()
+
+    def stream(self) -> Any:
+        """A new CUDA stream: work on it is done in order."""
+        return self._cuda.Stream()
+
+    def event(self) -> Any:
+        """A new CUDA event: a moment on a stream."""
+        return self._cuda.Event()
+
+    def buffer(self, shape: Tuple[Any, ...]) -> "Buffer":
+        """Room for a float32 array on both sides."""
+        return Buffer(self._cuda, shape, self.unified)
+
+
+class Buffer:
+    """A float32 array that processor and GPU both reach.
+
+    Attributes:
+        host: the array, in pinned memory, which the GPU's copy engine reads by itself.
+        pointer: its address on the GPU.
+    """
+
+    def __init__(self, cuda: Any, shape: Tuple[int, ...], unified: bool) -> None:
+        self._cuda = cuda
+        flags = cuda.host_alloc_flags.DEVICEMAP if unified else 0
+        self.host: np.ndarray = cuda.pagelocked_empty(shape, np.float32, "C", flags)
+        if unified:
+            self._memory = None
+            self.pointer = int(self.host.base.get_device_pointer())
+        else:
+            self._memory = cuda.mem_alloc(int(self.host.nbytes))
+            self.pointer = int(self._memory)
+
+    def upload(self, rows: int, stream: Any) -> None:
+        """Start to copy the first rows to the GPU; nothing to do where memory is unified."""
+        if self._memory is not None:
+            self._cuda.memcpy_htod_async(self.pointer, self.host[:rows], stream)
+
+    def download(self, rows: int, stream: Any) -> None:
+        """Start to copy the first rows from the GPU; nothing to do where memory is unified."""
+        if self._memory is not None:
+            self._cuda.memcpy_dtoh_async(self.host[:rows], self.pointer, stream)
+
+    def free(self) -> None:
+        """Give the memory back; nothing may be at work on it."""
+        if self._memory is not None:
+            self._memory.free()
+        del self._memory, self.host
+
+
+@contextmanager
+def _errors(cuda: Any) -> Iterator[None]:
+    try:
+        yield
+    except cuda.MemoryError as error:
+        raise EngineError(
+            "the GPU's memory is full ({}); end other programs on it, or build for a smaller "
+            "--batch".format(error)
+        ) from error
+    except cuda.Error as error:
+        raise EngineError("CUDA failed: {}".format(error)) from error

@@ -1,0 +1,130 @@
+"""The process in which an engine is built: `python -m engines.tensorrt.worker`.
+
+A build may be killed for memory, or crash in native code; then only this process ends, and the
+one that started it says so. A line of JSON on stdin says what to build; each line on stdout is
+{"progress": [phase, done, of]}, {"result": {...}} or {"error": "..."}. Whoever started this holds
+stdin open: when it ends, this ends.
+"""
+
+import fcntl
+import importlib
+import json
+import os
+import sys
+import threading
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Dict, Iterator
+
+import numpy as np
+
+from engines.cache import cache_file
+from engines.engine import EngineError
+from engines.files import write_bytes
+from engines.settings import EXPLICIT, Settings
+from engines.tensorrt import memory
+from engines.tensorrt.builder import Progress, build_plan
+from engines.tensorrt.calibrator import calibration
+from engines.tensorrt.dialect import Dialect
+from engines.tensorrt.dialects import dialect_of
+
+
+def main() -> None:
+    """Build what stdin asks for."""
+    request = json.loads(sys.stdin.readline())
+    protocol = os.fdopen(os.dup(1), "w", 1)
+    os.dup2(2, 1)  # whatever libraries print must not come between
+
+    def tell(kind: str, what: Any) -> None:
+        protocol.write(json.dumps({kind: what}) + "\n")
+
+    threading.Thread(target=_end_with_starter, daemon=True).start()
+    try:
+        tell("result", perform(request, lambda *step: tell("progress", step)))
+    except EngineError as error:
+        tell("error", str(error))
+    except MemoryError:
+        tell("error", "there is not enough memory for the build")
+
+
+def perform(request: Dict[str, Any], progress: Progress) -> Dict[str, Any]:
+    """Build one engine.
+
+    Args:
+        request: "module", "onnx", "plan" (the file to write), "precision", "target",
+            "settings", "workspace", and "gpu": the name of the one at hand that it is for, or
+            None.
+
+    Returns:
+        "options" that made it, and "layers": what inspector and profiler say of it, or None.
+
+    Raises:
+        EngineError: it can't be built.
+    """
+    trt = importlib.import_module(request["module"])
+    dialect = dialect_of(trt)
+    settings = Settings(**request["settings"])
+    gpu = request["gpu"]
+    with ExitStack() as stack:
+        measured = None
+        if gpu is not None:
+            measured = cache_file("timing", trt.__version__, request["target"], gpu)
+            stack.enter_context(_alone(measured.with_suffix(".lock")))
+        calibrator = None
+        if request["precision"] == "int8" and settings.int8 != EXPLICIT:
+            calibrator = stack.enter_context(calibration(trt, settings, request["onnx"]))
+        plan = build_plan(
+            dialect,
+            request["onnx"],
+            request["precision"],
+            request["target"],
+            settings,
+            request["workspace"],
+            measured.read_bytes() if measured and measured.exists() else b"",
+            calibrator,
+            progress,
+            detailed=gpu is not None,
+        )
+        Path(request["plan"]).write_bytes(plan.data)
+        if measured and plan.timing_cache:
+            write_bytes(measured, plan.timing_cache)
+    options = {
+        "dialect": dialect.name,
+        "workspace_bytes": request["workspace"],
+        "warnings": plan.warnings,
+    }
+    return {"options": options, "layers": gpu and _layers(dialect, request)}
+
+
+def _layers(dialect: Dialect, request: Dict[str, Any]) -> Dict[str, Any]:
+    """What the engine's layers are, and how long each takes."""
+    from engines.tensorrt.runner import TensorRTEngine
+
+    reason = memory.unavailable()
+    if reason is not None:
+        return {"unavailable": reason}
+    with TensorRTEngine(dialect, "tensorrt", request["precision"], request["plan"]) as engine:
+        pictures = np.zeros((engine.batch[0], *engine.picture), np.uint8)
+        return {
+            "layers": json.loads(engine.layers()),
+            "milliseconds": engine.layer_times(pictures),
+            "batch": len(pictures),
+        }
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Wait until no other build is at work on this GPU: they would time each other's kernels."""
+    lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _end_with_starter() -> None:
+    sys.stdin.read()
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""What `edgetrt build` refuses before it begins, and says instead."""
+
+from __future__ import annotations
+
+import pytest
+
+from engines.settings import DEFAULT, Settings, check
+from pipeline.build import Options
+from pipeline.cli import main
+from pipeline.errors import UsageError
+from pipeline.report.table import table
+
+
+def test_int8_on_a_tx2_is_refused_with_the_better_choice() -> None:
+    with pytest.raises(UsageError, match="no INT8 instructions.* use --precision fp16"):
+        Options(backends=("tensorrt",), precisions=("int8",), targets=("tx2",))
+
+
+@pytest.mark.parametrize(
+    ("target", "precisions"), [("tx2", ("fp16",)), ("AGX Orin", ("int8",)), ("nano", ("fp32",))]
+)
+def test_engines_for_a_board_are_built_on_it(target: str, precisions: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError, match=r"edgetrt device-package.*edgetrt-device\.pyz build"):
+        Options(precisions=precisions, targets=(target,))
+
+
+def test_unknown_target() -> None:
+    with pytest.raises(UsageError, match="--target takes sm75"):
+        Options(targets=("sm1",))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (DEFAULT._replace(batch=(4, 2, 8)), "growing numbers"),
+        (DEFAULT._replace(batch=(0, 1, 8)), "from 1 on"),
+        (DEFAULT._replace(workspace=5), "at least 1 MiB"),
+        (DEFAULT._replace(int8="kl"), "entropy, minmax or explicit; received kl"),
+    ],
+)
+def test_settings_that_make_no_sense(settings: Settings, words: str) -> None:
+    assert words in str(check(settings))
+    with pytest.raises(UsageError, match=words):
+        Options(settings=settings)
+
+
+def test_settings_that_do() -> None:
+    assert check(DEFAULT) is None
+    assert check(Settings(1 << 28, (8, 8, 8), "minmax")) is None
+
+
+@pytest.mark.parametrize("text", ["", "a", "1,2", "1,2,3,4", "1.5"])
+def test_batches_that_are_none(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["build", "--run", "nowhere", f"--batch={text}"])
+    assert "1,1,32 or one number is expected" in capsys.readouterr().err
+
+
+def test_a_forced_engine_is_marked_in_the_table() -> None:
+    entry = {
+        "name": "tensorrt-int8-sm62", "status": "ran", "accuracy": None, "latency_ms": None,
+        "size_bytes": 5, "throughput_ips": None, "reason": "built by force: no INT8",
+    }  # fmt: skip
+    assert table([entry]).endswith("tensorrt-int8-sm62: built by force: no INT8")
