@@ -7,11 +7,12 @@ RATIOS ?=
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
+BINDINGS := $(VENV)/bindings/.ready
 EDGETRT := $(VENV)/bin/edgetrt
 
-.PHONY: help setup demo test run retrain export quantize engines compare classify tensorboard benchmark doctor lint clean
+.PHONY: help setup demo test test-gpu run retrain export quantize engines compare classify tensorboard benchmark matrix device doctor targets lint clean
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 setup: $(READY) ## set up .venv from the lock file
 
@@ -22,15 +23,23 @@ $(READY): requirements.lock pyproject.toml
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
+$(BINDINGS): tests/bindings.lock $(READY)
+	rm -rf $(@D)
+	$(VENV)/bin/python -m pip download --quiet --disable-pip-version-check --require-hashes --no-deps --only-binary :all: --dest $(@D) -r tests/bindings.lock
+	touch $@
+
 demo: $(READY) ## the whole pipeline on real pictures, into runs/demo
 	$(EDGETRT) dataset elpv --out data/elpv
 	$(EDGETRT) run --image-dir data/elpv --run runs/demo --testing-percentage 25
 
-test: $(READY) ## ruff, mypy and the tests
+test: $(READY) $(BINDINGS) ## ruff, mypy and the tests
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/python -m pytest
+
+test-gpu: $(READY) ## the tests that need TensorRT and an NVIDIA GPU; fails without
+	$(VENV)/bin/python -m pytest tests/gpu
 
 run: $(READY) ## every stage (RUN=..., IMAGE_DIR=..., FLAGS=...)
 	$(EDGETRT) run --image-dir '$(IMAGE_DIR)' --run '$(RUN)' $(FLAGS)
@@ -51,8 +60,15 @@ tensorboard: $(READY) ## watch the training at http://localhost:6006
 benchmark: $(READY) ## the speed and quality goals, measured side by side (RATIOS="training ...")
 	$(EDGETRT) dataset elpv --out data/elpv
 	$(VENV)/bin/python -m benchmarks.ratios $(RATIOS)
+matrix: $(READY) ## every backbone built by TensorRT-RTX for every RTX GPU: seconds and MB
+	$(EDGETRT) dataset elpv --out data/elpv
+	$(VENV)/bin/python -m benchmarks.rtx_matrix
+device: $(READY) ## the device program, edgetrt-device.pyz
+	$(EDGETRT) device-package $(FLAGS)
 doctor: $(READY) ## what this machine can build and run
 	$(EDGETRT) doctor
+targets: $(READY) ## what each board and GPU can do (FLAGS=tx2)
+	$(EDGETRT) targets $(FLAGS)
 lint: $(READY) ## ruff and mypy only
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
 clean: ## remove the environment; runs and data stay

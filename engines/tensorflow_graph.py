@@ -76,6 +76,8 @@ def import_tensorflow() -> Any:
         import tensorflow
 
     tensorflow.get_logger().setLevel("ERROR")
+    if not tensorflow.executing_eagerly():  # TensorFlow 1.15, which can do so as well
+        tensorflow.compat.v1.enable_eager_execution()
     return tensorflow
 
 

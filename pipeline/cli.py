@@ -8,10 +8,11 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pipeline import __version__
-from pipeline.errors import PipelineError, UsageError, printable
+from benchmarks.progress import Console
+from engines import __version__
+from engines.text import printable
+from pipeline.errors import PipelineError, UsageError
 from pipeline.interrupts import end_on_signals
-from pipeline.progress import Console
 
 OK, FAILED, WRONG_USE, NOBODY_READS = 0, 1, 2, 141
 
@@ -207,10 +208,31 @@ def _classify(args: argparse.Namespace, console: Console) -> None:
 
 
 def _doctor(args: argparse.Namespace, console: Console) -> None:
-    from pipeline.doctor import describe, examine
+    from engines.doctor import describe, examine, module_version
+    from pipeline.run import versions
 
-    found = examine()
+    pycuda = module_version("pycuda")
+    found = examine(versions() | ({"pycuda": pycuda} if pycuda else {}))
     _print(json.dumps(found) if args.json else describe(found))
+
+
+def _targets(args: argparse.Namespace, console: Console) -> None:
+    from pipeline.targets import TARGETS, as_dict, describe, find, table
+
+    if args.name:
+        target = find(" ".join(args.name))
+        _print(json.dumps(as_dict(target)) if args.json else describe(target))
+    else:
+        _print(json.dumps([as_dict(target) for target in TARGETS]) if args.json else table())
+
+
+def _device_package(args: argparse.Namespace, console: Console) -> None:
+    from pipeline.device_package import package
+
+    size = package(args.out)
+    console.say(f"device-package: {args.out}, {size / 1e3:.0f} kB; copy it to the device and run")
+    console.say(f"  python3 {args.out.name} doctor")
+    _show(args, {"file": str(args.out), "size_bytes": size})
 
 
 def _dataset(args: argparse.Namespace, console: Console) -> None:
@@ -249,14 +271,19 @@ def _retrain_options(args: argparse.Namespace) -> Any:
 def _quantize_options(args: argparse.Namespace) -> Any:
     from pipeline.quantize import Options
 
-    return Options(args.calibration_images, args.method, not args.no_int8_head)
+    return Options(
+        args.calibration_images, args.method, not args.no_int8_head, args.max_accuracy_drop,
+        args.calibration_cache,
+    )  # fmt: skip
 
 
 def _build_options(args: argparse.Namespace) -> Any:
+    from engines.flags import settings_of
     from pipeline.build import Options
 
     given = {"backends": args.engine, "precisions": args.precision, "targets": args.target}
-    return Options(**{name: tuple(value.split(",")) for name, value in given.items() if value})
+    names: dict[str, Any] = {name: tuple(text.split(",")) for name, text in given.items() if text}
+    return Options(**names, settings=settings_of(args))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -292,6 +319,11 @@ def _parser() -> argparse.ArgumentParser:
         "before that, tensorflow)")  # fmt: skip
     classify.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
     command("doctor", _doctor, "what this machine has, and what it can build and run")
+    targets = command("targets", _targets, "what each board and GPU can do")
+    targets.add_argument("name", nargs="*", metavar="NAME", help="all about one, such as AGX Orin")
+    device = command("device-package", _device_package, "make the program that runs on a device")
+    device.add_argument("--out", metavar="FILE", type=_path, default=Path("edgetrt-device.pyz"),
+        help="file to write (%(default)s)")  # fmt: skip
     dataset = command("dataset", _dataset, "lay out a known set of pictures as a folder")
     dataset.add_argument("name", choices=["elpv"])
     dataset.add_argument("--out", metavar="DIR", type=_path, required=True, help="folder to fill")
@@ -339,15 +371,24 @@ def _add_quantize(parser: argparse.ArgumentParser) -> None:
     add("--method", choices=["max", "entropy", "percentile"], default="percentile",
         help="how a range is chosen (%(default)s)")  # fmt: skip
     add("--no-int8-head", action="store_true", help="keep the FP32 last layer in the INT8 graphs")
+    add("--max-accuracy-drop", metavar="X", type=float,
+        help="points of top-1 that INT8 may lose on the validation pictures; the layers that harm "
+        "it most are returned to float until that holds (no limit)")  # fmt: skip
+    add("--calibration-cache", metavar="VERSION",
+        help="also write onnx/calibration.cache for this TensorRT, such as 8.2.1, with which a "
+        "device builds INT8 without pictures")  # fmt: skip
 
 
 def _add_build(parser: argparse.ArgumentParser) -> None:
+    from engines.flags import add_settings
+
     add = parser.add_argument
     add("--engine", metavar="NAMES",
         help="onnxruntime, openvino, tensorrt-rtx, tensorrt (with commas; all)")  # fmt: skip
     add("--precision", metavar="NAMES", help="fp32, fp16, int8 (with commas; all)")
     add("--target", metavar="NAMES",
         help="for tensorrt-rtx: sm75 to sm121 (with commas; sm86,sm89)")  # fmt: skip
+    add_settings(parser)
 
 
 if __name__ == "__main__":

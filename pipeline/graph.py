@@ -48,8 +48,24 @@ def freeze(model: Any) -> bytes:
     finally:
         tf.config.run_functions_eagerly(eagerly)
     definition = convert_variables_to_constants_v2(concrete).graph.as_graph_def()
+    _drop_defaults(definition)
     graph: bytes = definition.SerializeToString(deterministic=True)
     return graph
+
+
+def _drop_defaults(definition: Any) -> None:
+    """Remove what goes without saying from a GraphDef.
+
+    An older TensorFlow, such as a board has, refuses attributes that it does not know, even where
+    they only say what it does anyway.
+    """
+    from tensorflow.python.framework import op_def_registry
+
+    for node in definition.node:
+        for attribute in op_def_registry.get(node.op).attr:
+            said = node.attr.get(attribute.name)
+            if attribute.HasField("default_value") and said == attribute.default_value:
+                del node.attr[attribute.name]
 
 
 def to_onnx(frozen_graph: bytes, output: str = OUTPUT) -> ModelProto:

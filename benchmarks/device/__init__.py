@@ -1,0 +1,1 @@
+"""The device program: what runs on a board, with Python 3.6, numpy and what JetPack brings."""

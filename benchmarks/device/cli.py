@@ -1,0 +1,199 @@
+"""The device program's command line; nothing but flags and calls."""
+
+import argparse
+import json
+import sys
+import traceback
+from pathlib import Path
+from typing import Any, List, Optional
+
+from benchmarks.device.folder import COPY, Folder, WrongUseError
+from benchmarks.progress import Console
+from engines import __version__
+from engines.engine import EngineError
+from engines.flags import add_settings, settings_of
+from engines.settings import check
+from engines.text import printable
+
+OK, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str) -> Any:
+        """Print what is wrong and exit with 2."""
+        print("edgetrt-device: {} (see --help)".format(printable(message)), file=sys.stderr)
+        raise SystemExit(WRONG_USE)
+
+
+def main(arguments: Optional[List[str]] = None) -> int:
+    """Run the command line.
+
+    Returns:
+        The exit code: 0, 1 failed work, 2 wrong use, 130 interrupted.
+    """
+    args = _parser().parse_args(arguments)
+    try:
+        args.command(args, Console(args.quiet))
+        return OK
+    except WrongUseError as error:
+        return _complain(error, args, WRONG_USE)
+    except (EngineError, OSError) as error:
+        return _complain(error, args, FAILED)
+    except KeyboardInterrupt:
+        print("edgetrt-device: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        unexpected = "unexpected {}: {} (--debug shows where)".format(type(error).__name__, error)
+        return _complain(unexpected, args, FAILED)
+
+
+def _complain(error: Any, args: argparse.Namespace, code: int) -> int:
+    if args.debug:
+        traceback.print_exc()
+    print("edgetrt-device: {}".format(printable(error)), file=sys.stderr)
+    return code
+
+
+def _doctor(args: argparse.Namespace, console: Console) -> None:
+    from engines.doctor import describe, device_versions, examine
+
+    found = examine(dict(device_versions(), edgetrt=__version__))
+    print(json.dumps(found) if args.json else describe(found))
+
+
+def _build(args: argparse.Namespace, console: Console) -> None:
+    from benchmarks.device.build import build
+
+    settings = settings_of(args)
+    wrong = check(settings)
+    if wrong is not None:
+        raise WrongUseError(wrong)
+    with Folder(args.run, writes=True) as folder:
+        made = build(
+            folder,
+            _names("--engine", args.engine),
+            _names("--precision", args.precision),
+            settings,
+            args.pictures,
+            args.calibration_images,
+            console,
+        )
+    _show(args, made)
+
+
+def _classify(args: argparse.Namespace, console: Console) -> None:
+    from benchmarks.device.classify import classify
+
+    with Folder(args.run) as folder:
+        found = classify(folder, args.engine, args.files)
+    _show(args, found)
+    for picture in [] if args.json else found:
+        print(printable(picture["path"]))
+        for answer in picture.get("top", ()):
+            print("  {:7.2%}  {}".format(answer["probability"], printable(answer["label"])))
+    bad = [picture for picture in found if "error" in picture]
+    for picture in bad:
+        console.warn("{}: {}".format(picture["path"], picture["error"]))
+    if bad:
+        raise EngineError("{} of {} picture(s) could not be used".format(len(bad), len(found)))
+
+
+def _benchmark(args: argparse.Namespace, console: Console) -> None:
+    from benchmarks.device.benchmark import benchmark, table
+
+    with Folder(args.run) as folder:
+        rows = benchmark(folder, args.pictures, console)
+    _show(args, rows)
+    if not args.json:
+        print(table(rows))
+
+
+def _selftest(args: argparse.Namespace, console: Console) -> None:
+    from benchmarks.device.selftest import selftest
+
+    checks = []
+    for check_ in selftest():
+        checks.append(check_)
+        if not args.json:
+            word = {True: "ok", False: "FAILED", None: "-"}[check_.passed]
+            print("{:7} {}: {}".format(word, check_.name, printable(check_.what)), flush=True)
+    _show(args, [check_._asdict() for check_ in checks])
+    failed = [check_.name for check_ in checks if check_.passed is False]
+    if failed:
+        raise EngineError("failed: {}".format(", ".join(failed)))
+
+
+def _show(args: argparse.Namespace, results: Any) -> None:
+    if args.json:
+        print(json.dumps(results))
+
+
+def _names(flag: str, text: Optional[str]) -> Optional[List[str]]:
+    """The names behind a flag, which are backends or precisions."""
+    from engines.catalogue import MODULES, PRECISIONS
+
+    if text is None:
+        return None
+    known = list(MODULES) if flag == "--engine" else list(PRECISIONS)
+    for name in text.split(","):
+        if name not in known:
+            raise WrongUseError("{} takes {}; received {}".format(flag, ", ".join(known), name))
+    return text.split(",")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(prog="edgetrt-device", description="Build, run and measure engines here.")
+    parser.add_argument("--version", action="version", version="edgetrt-device " + __version__)
+    commands = parser.add_subparsers(metavar="COMMAND")
+    commands.required = True
+    commands.dest = "name"
+
+    def command(name: str, run: Any, summary: str, on_run: bool = True) -> Any:
+        sub = commands.add_parser(name, help=summary, description=summary)
+        sub.add_argument("--quiet", action="store_true", help="say nothing but warnings and errors")
+        sub.add_argument("--json", action="store_true", help="print the result as JSON")
+        sub.add_argument("--debug", action="store_true", help="show where an error comes from")
+        if on_run:
+            sub.add_argument(
+                "--run", metavar="DIR", type=Path, required=True, help="a run, or its " + COPY
+            )
+        sub.set_defaults(command=run)
+        return sub
+
+    command("doctor", _doctor, "what this device has, and what it can build and run", False)
+    build = command("build", _build, "build the engines that this device can")
+    build.add_argument(
+        "--engine", metavar="NAMES", help="such as tensorrt (with commas; what is installed)"
+    )
+    build.add_argument(
+        "--precision", metavar="NAMES", help="fp32, fp16, int8 (with commas; what the GPU is for)"
+    )
+    build.add_argument(
+        "--pictures",
+        metavar="DIR",
+        type=Path,
+        help="for --int8 entropy and minmax: the labelled pictures, of which training ones "
+        "calibrate",
+    )
+    build.add_argument(
+        "--calibration-images",
+        metavar="N",
+        type=int,
+        default=256,
+        help="how many of them (%(default)s)",
+    )
+    add_settings(build)
+    classify = command("classify", _classify, "the most likely classes of pictures")
+    classify.add_argument("--engine", metavar="NAME", help="such as tensorrt-fp16-sm62")
+    classify.add_argument("files", nargs="+", type=Path, metavar="PICTURE")
+    benchmark = command("benchmark", _benchmark, "latency of every engine, and accuracy")
+    benchmark.add_argument(
+        "--pictures",
+        metavar="DIR",
+        type=Path,
+        help="the labelled pictures, whose test split is answered (without: latency only)",
+    )
+    command("selftest", _selftest, "build and run a small network whose answers are known", False)
+    return parser

@@ -1,0 +1,123 @@
+"""A run folder as it is on a device: the parts of it that were copied there."""
+
+import fcntl
+import json
+import os
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional
+
+from engines.engine import EngineError
+from engines.files import sha256_of
+
+# What the stages on the host leave in a run, and what the device needs of it.
+COPY = "onnx/, model/ and dataset.json"
+
+
+class WrongUseError(Exception):
+    """The command can't be carried out as given (exit code 2)."""
+
+
+class Labelled(NamedTuple):
+    """A picture file and the number of its class."""
+
+    path: Path
+    label: int
+
+
+class Folder:
+    """The folder that `--run` names; locked as long as it is open.
+
+    Raises WrongUseError if it is no run, or another command is at work in it.
+    """
+
+    def __init__(self, path: Path, writes: bool = False) -> None:
+        self.path = path
+        self.engines = path / "engines"
+        self.frozen_graph = path / "model" / "frozen.pb"
+        if not (path / "onnx").is_dir():
+            raise WrongUseError("{} is no run: copy {} of one there".format(path, COPY))
+        self._lock = self._take_lock(writes)
+
+    def graph(self, variant: str) -> Path:
+        """The exported graph of a variant: "fp32", "fp16", "int8", "int8-fp16"."""
+        return self.path / "onnx" / "model.{}.onnx".format(variant)
+
+    @property
+    def calibration_cache(self) -> Path:
+        """Where `edgetrt quantize --calibration-cache` writes."""
+        return self.path / "onnx" / "calibration.cache"
+
+    def labels(self) -> List[str]:
+        """The names of the classes, in the order of the answer."""
+        try:
+            text = (self.path / "model" / "labels.txt").read_text("utf-8", "surrogateescape")
+        except OSError as error:
+            raise WrongUseError(
+                "{}: {}; copy {} of the run".format(self.path, error, COPY)
+            ) from error
+        return text.splitlines()
+
+    def pictures(self, split: str, root: Path) -> List[Labelled]:
+        """Those of a split that are on this device, in the order of dataset.json.
+
+        Args:
+            split: "train", "validation" or "test".
+            root: the folder of class folders, or what was copied of it.
+
+        Raises:
+            WrongUseError: none is there, or dataset.json is not.
+        """
+        labels = self.labels()
+        found = []
+        for entry in self._dataset():
+            path = _inside(root, entry.get("path"))
+            if entry.get("split") == split and entry.get("label") in labels and path.is_file():
+                found.append(Labelled(path, labels.index(entry["label"])))
+        if not found:
+            raise WrongUseError("none of the run's {} pictures is in {}".format(split, root))
+        return found
+
+    def is_current(self, sidecar: Dict[str, Any]) -> bool:
+        """Whether an engine was built from the graph that is here now."""
+        graph = self.path / "onnx" / sidecar["onnx"]
+        return graph.is_file() and sha256_of(graph) == sidecar["onnx_sha256"]
+
+    def _dataset(self) -> List[Dict[str, Any]]:
+        try:
+            pictures = json.loads((self.path / "dataset.json").read_text("utf-8"))["pictures"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise WrongUseError(
+                "{}/dataset.json can't be read ({}); copy {} of the run".format(
+                    self.path, error, COPY
+                )
+            ) from error
+        return [entry for entry in pictures if isinstance(entry, dict)]
+
+    def _take_lock(self, writes: bool) -> Optional[int]:
+        mode = os.O_RDWR | os.O_CREAT if writes else os.O_RDONLY
+        try:
+            lock = os.open(str(self.path / "run.lock"), mode | os.O_CLOEXEC, 0o644)
+        except FileNotFoundError:
+            return None  # nothing was ever built here
+        try:
+            fcntl.flock(lock, fcntl.LOCK_NB | (fcntl.LOCK_EX if writes else fcntl.LOCK_SH))
+        except BlockingIOError:
+            os.close(lock)
+            raise WrongUseError(
+                "another command is at work in {}; wait for it to end".format(self.path)
+            ) from None
+        return lock
+
+    def __enter__(self) -> "Folder":
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+
+
+def _inside(root: Path, name: Any) -> Path:
+    """A path below `root`; one that leads out of it is refused."""
+    if not isinstance(name, str) or name.startswith("/") or ".." in name.split("/"):
+        raise EngineError("dataset.json names a picture outside its folder: {!r}".format(name))
+    return root / name
