@@ -19,16 +19,16 @@ from benchmarks.latency import (
     interleaved_latencies,
     interleaved_throughputs,
 )
+from benchmarks.progress import Console
 from benchmarks.statistics import summarize
-from engines.catalogue import TENSORFLOW, load_engine, read_sidecars, runs_here
+from engines.catalogue import TENSORFLOW, cannot_run, load_engine, read_sidecars
 from engines.engine import Engine, EngineError
 from engines.files import TEMPORARY, sha256_of, write_json, write_text
 from engines.tensorflow_graph import load as load_tensorflow
+from engines.text import printable
 from pipeline import loader
 from pipeline.dataset import Dataset
-from pipeline.errors import printable
 from pipeline.machine import machine
-from pipeline.progress import Console
 from pipeline.retrain import misclassified, trained_dataset
 from pipeline.run import STAGES, Outcome, Run, versions
 
@@ -62,6 +62,7 @@ def compare(run: Run, console: Console) -> dict[str, Any]:
         "pictures": dataset.fingerprint(),
         "dataset": _digest(_dataset_entry(dataset)),  # counts, rejected files, their source
         "machine": machine(),
+        "accuracy_guard": _digest(run.stage("quantize")["results"].get("accuracy_guard")),
     }
     run.perform("compare", [run.frozen_graph, *sorted(engines)], options, work, console)
     return report or read_report(run)
@@ -103,6 +104,7 @@ def _report(run: Run, dataset: Dataset, console: Console) -> dict[str, Any]:
         "engines": entries,
         "int8_head": run.stage("quantize")["results"]["int8_head"]
         | {"backend": run.stage("quantize")["results"]["backend"]},
+        "accuracy_guard": run.stage("quantize")["results"].get("accuracy_guard"),
         "misclassified": misclassified(dataset, dataset.split("test"), answers[REFERENCE]),
         "misclassified_by": REFERENCE,
         "stages": {name: run.stage(name)["seconds"] for name in STAGES if run.stage(name)},
@@ -128,7 +130,7 @@ def _entry(sidecar: dict[str, Any]) -> dict[str, Any]:
     kept = ("name", "backend", "precision", "target", "status")
     return {
         **{key: sidecar[key] for key in kept},
-        "reason": sidecar.get("reason", ""),
+        "reason": sidecar.get("reason", "") or _forced(sidecar),
         "size_bytes": sidecar.get("size_bytes"),
         "build_seconds": sidecar.get("build_seconds"),
         "options": sidecar.get("options", {}),
@@ -136,6 +138,11 @@ def _entry(sidecar: dict[str, Any]) -> dict[str, Any]:
         "latency_ms": None,
         "throughput_ips": None,
     }
+
+
+def _forced(sidecar: dict[str, Any]) -> str:
+    against = sidecar.get("options", {}).get("forced")
+    return f"built by force: {against}" if against else ""
 
 
 def _load(run: Run, entry: dict[str, Any]) -> Engine | None:
@@ -148,8 +155,9 @@ def _load(run: Run, entry: dict[str, Any]) -> Engine | None:
     if not made_of_present_graph(run, sidecar):
         entry.update(status="unavailable", reason="built from an older model; run edgetrt build")
         return None
-    if not runs_here(entry["backend"]):
-        entry["reason"] = f"built for {entry['target']}; it can't run on this machine"
+    elsewhere = cannot_run(sidecar)
+    if elsewhere is not None:
+        entry["reason"] = elsewhere
         return None
     try:
         return load_engine(run.engines, sidecar)
@@ -244,6 +252,7 @@ def _commands(run: Run, dataset: Dataset) -> list[str]:
 
     options = run.stage("retrain")["options"]
     quantized, built = (run.stage(name)["options"] for name in ("quantize", "build"))
+    budget = quantized.get("max_accuracy_drop")
     flags = [
         "edgetrt", "run", "--image-dir", dataset.root, "--run", str(run.folder),
         "--architecture", options["architecture"], "--weights", options["weights"],
@@ -254,6 +263,7 @@ def _commands(run: Run, dataset: Dataset) -> list[str]:
         "--validation-percentage", f"{options['validation']:g}", "--seed", str(options["seed"]),
         "--calibration-images", str(quantized["calibration_images"]),
         "--method", quantized["method"], *([] if quantized["int8_head"] else ["--no-int8-head"]),
+        *([] if budget is None else ["--max-accuracy-drop", str(budget)]),
         "--engine", ",".join(built["backends"]), "--precision", ",".join(built["precisions"]),
         "--target", ",".join(built["targets"]),
     ]  # fmt: skip

@@ -8,6 +8,8 @@ activation, Add). Zero points are 0, biases stay float, weights are per output c
 layer stays float: it costs next to nothing, and TensorRT 8.2 has no INT8 product for it.
 """
 
+from collections.abc import Collection
+
 import numpy as np
 from onnx import ModelProto, NodeProto, helper
 
@@ -18,8 +20,12 @@ INT8_MAX = 127  # symmetric: -128 is not used
 WEIGHT_AXIS = {"Conv": 0, "MatMul": 1, "Gemm": 1}  # of the output channels
 
 
-def quantized_layers(model: ModelProto) -> list[NodeProto]:
-    """The layers to run in INT8: all with constant weights, but the last one."""
+def quantized_layers(model: ModelProto, floats: Collection[str] = ()) -> list[NodeProto]:
+    """The layers to run in INT8: all with constant weights, but the last one and `floats`.
+
+    Args:
+        floats: layers to leave in float, by the tensor that each one makes.
+    """
     values = constants(model)
     last = find_last_layer(model).kernel
     return [
@@ -28,14 +34,19 @@ def quantized_layers(model: ModelProto) -> list[NodeProto]:
         if node.op_type in WEIGHT_AXIS
         and node.input[1] in values
         and node.input[1] != last
+        and node.output[0] not in floats
         # A stack of matrices has no one axis of output channels.
         and (node.op_type != "MatMul" or values[node.input[1]].ndim == 2)
     ]
 
 
-def quantized_inputs(model: ModelProto) -> dict[str, list[NodeProto]]:
-    """Each activation tensor to quantize, with the nodes that shall read it quantized."""
-    layers = quantized_layers(model)
+def quantized_inputs(model: ModelProto, floats: Collection[str] = ()) -> dict[str, list[NodeProto]]:
+    """Each activation tensor to quantize, with the nodes that shall read it quantized.
+
+    Args:
+        floats: as for `quantized_layers`; what follows from a layer being INT8 goes with it.
+    """
+    layers = quantized_layers(model, floats)
     results = {node.output[0]: node.op_type for node in layers}  # in the order of computation
     readers = consumers(model)
     fixed = {tensor.name for tensor in model.graph.initializer}
@@ -53,25 +64,39 @@ def quantized_inputs(model: ModelProto) -> dict[str, list[NodeProto]]:
     return quantized
 
 
-def insert_qdq(model: ModelProto, amax: dict[str, float]) -> ModelProto:
+def quantizable_inputs(model: ModelProto) -> list[str]:
+    """Each activation tensor to quantize, whichever layers are left in float.
+
+    Leaving one in float can ask for a tensor that was not needed before: of two convolutions
+    that are added up, the one whose result is the shortcut changes.
+    """
+    layers = [node.output[0] for node in quantized_layers(model)]
+    choices = ((), *((layer,) for layer in layers))
+    return list(dict.fromkeys(t for floats in choices for t in quantized_inputs(model, floats)))
+
+
+def insert_qdq(
+    model: ModelProto, amax: dict[str, float], floats: Collection[str] = ()
+) -> ModelProto:
     """A copy of an FP32 graph with Q/DQ pairs, for the same input and output.
 
     Args:
         model: FP32, batch normalization folded.
         amax: largest absolute value to represent, for each tensor of `quantized_inputs`.
+        floats: layers to leave in float, by the tensor that each one makes.
 
     Returns:
         Weights float in front of their Q/DQ (TensorRT 8 takes no others), opset 13, IR 7.
     """
     quantized = ModelProto()
     quantized.CopyFrom(model)
-    for tensor, readers in quantized_inputs(quantized).items():
+    for tensor, readers in quantized_inputs(quantized, floats).items():
         # What was always zero takes any scale; this one leaves it room.
         scale = np.array((amax[tensor] or 1) / INT8_MAX, np.float32)
         _insert(quantized, tensor, scale, None, readers)
     values = constants(quantized)
     weights: dict[str, list[NodeProto]] = {}
-    for node in quantized_layers(quantized):
+    for node in quantized_layers(quantized, floats):
         weights.setdefault(node.input[1], []).append(node)
     for weight, layers in weights.items():
         axis = _axis(layers[0])

@@ -11,11 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.progress import Console
+from engines import __version__
 from engines.files import TEMPORARY, sha256_of, write_json
-from pipeline import __version__
 from pipeline.errors import PipelineError, UsageError
 from pipeline.files import read_json
-from pipeline.progress import Console
 
 SCHEMA = 1
 
@@ -110,6 +110,8 @@ class Run:
     labels = property(lambda self: self.folder / "model" / "labels.txt")
     logs = property(lambda self: self.folder / "logs")
     amax = property(lambda self: self.folder / "onnx" / "amax.json")
+    calibration_cache = property(lambda self: self.folder / "onnx" / "calibration.cache")
+    calibration_note = property(lambda self: self.folder / "onnx" / "calibration.json")
     engines = property(lambda self: self.folder / "engines")
     report = property(lambda self: self.folder / "report" / "report.json")
     report_page = property(lambda self: self.folder / "report" / "index.html")

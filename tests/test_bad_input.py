@@ -24,10 +24,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.progress import Console
 from pipeline import backbones, cli
 from pipeline import classify as classify_module
 from pipeline.dataset import scan
-from pipeline.progress import Console
 from pipeline.run import STAGES, Run
 
 if TYPE_CHECKING:
@@ -255,6 +255,9 @@ def test_wrong_value(
     [
         ("quantize", ["--calibration-images", "0"], "at least 1; received 0"),
         ("quantize", ["--method", "guess"], "invalid choice: 'guess'"),
+        ("quantize", ["--max-accuracy-drop", "-1"], "points, 0 or above; received -1"),
+        ("quantize", ["--max-accuracy-drop", "nan"], "points, 0 or above; received nan"),
+        ("quantize", ["--calibration-cache", "11.4.0"], "TensorRT 8 and 10, .* '11.4.0'"),
         ("build", ["--engine", "tensorflux"], "--engine takes onnxruntime, .* received tensorflux"),
         ("build", ["--precision", ","], "--precision takes fp32, fp16, int8; received"),
         ("build", ["--target", "sm62"], "--target takes sm75"),

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.errors import PipelineError, printable
+from engines.text import printable
+from pipeline.errors import PipelineError
 from pipeline.report import format as figures
 from pipeline.report import plots
 from pipeline.report.verdict import Engine, reference, speedup, verdict
@@ -60,6 +61,7 @@ def render(report: Mapping[str, Any]) -> str:
             verdict=result,
             plots=_latency_plots(rows),
             confusions=_confusions(rows, report["dataset"]["classes"]),
+            guard=_accuracy_guard(report.get("accuracy_guard")),
             max_listed=MAX_LISTED,
             long_table=LONG_TABLE,
         )
@@ -132,6 +134,32 @@ def _latency_plots(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         else None
     )
     return {"accuracy": scatter, "latency": distribution, "key": shown}
+
+
+def _accuracy_guard(guard: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What `accuracy_guard.keep_accuracy` found, with its plot; None where it was not asked for.
+
+    FP32 stands beside INT8 as what has all layers in float.
+    """
+    if not guard:
+        return None
+    fp32 = {"float_layers": guard["layers"], "drop": 0.0, **guard["fp32"]}
+    points = [
+        plots.Point(
+            point["float_layers"], role, point["p50_ms"], point["p50_ms"],
+            point["validation"]["top1"], *point["validation"]["ci95"],
+        )
+        for role, point in (*(("int8", point) for point in guard["points"]), ("fp32", fp32))
+    ]  # fmt: skip
+    floor = guard["fp32"]["validation"]["top1"] - guard["max_drop"] / 100
+    label = "Accuracy against latency, by the number of layers in float; the table has the numbers."
+    return {
+        **guard,
+        "rows": [fp32, *guard["points"]],
+        "kept": guard["points"][guard["chosen"]],
+        "decibels": {ranked["layer"]: ranked["decibels"] for ranked in guard["ranking"]},
+        "plot": plots.accuracy_guard(points, floor, "guard", label),
+    }
 
 
 def _confusions(rows: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> list[dict[str, Any]]:

@@ -59,24 +59,29 @@ def accuracy_against_latency(points: Sequence[Point], prefix: str, label: str) -
     """
 
     def draw(figure: "Figure") -> None:
+        _accuracy_and_latency(figure, figure.add_subplot(), points)
+
+    return inline_svg(draw, (4.6, 3.2), prefix, label)
+
+
+def accuracy_guard(points: Sequence[Point], floor: float, prefix: str, label: str) -> str:
+    """The trade of accuracy for latency, as more and more layers are in float.
+
+    Args:
+        points: at least one, those of INT8 in the order they were tried; a point's number is how
+            many layers it has in float.
+        floor: accuracy to keep, 0..1.
+        prefix, label: as for `inline_svg`.
+    """
+
+    def draw(figure: "Figure") -> None:
         ax = figure.add_subplot()
-        for p in points:
-            ax.errorbar(
-                p.p50,
-                100 * p.top1,
-                xerr=np.array([[0.0], [max(0.0, p.p90 - p.p50)]]),
-                yerr=100 * np.array([[max(0.0, p.top1 - p.low)], [max(0.0, p.high - p.top1)]]),
-                color=PLACEHOLDER[p.role],
-                marker="o",
-                markersize=5,
-                linewidth=1.2,
-            )
-        _latency_axis(ax, [p.p50 for p in points] + [p.p90 for p in points])
-        bottom, top = 100 * min(p.low for p in points), 100 * max(p.high for p in points)
-        margin = 0.06 * (top - bottom) or 1
-        ax.set_ylim(bottom - margin, top + margin)
-        ax.set_ylabel("top-1 accuracy, % (95 % interval)")
-        _number_above(figure, ax, points)
+        tried = [p for p in points if p.role == "int8"]
+        ax.plot(
+            [p.p50 for p in tried], [100 * p.top1 for p in tried], color=PLACEHOLDER["int8"], lw=0.8
+        )
+        ax.axhline(100 * floor, color=PLACEHOLDER["muted"], linestyle="--", linewidth=1)
+        _accuracy_and_latency(figure, ax, points)
 
     return inline_svg(draw, (4.6, 3.2), prefix, label)
 
@@ -154,6 +159,26 @@ def confusion(matrix: Any, classes: Sequence[str], prefix: str, label: str) -> s
         ax.set_aspect("equal")
 
     return inline_svg(draw, (4.2, 3.8), prefix, label)
+
+
+def _accuracy_and_latency(figure: "Figure", ax: "Axes", points: Sequence[Point]) -> None:
+    for p in points:
+        ax.errorbar(
+            p.p50,
+            100 * p.top1,
+            xerr=np.array([[0.0], [max(0.0, p.p90 - p.p50)]]),
+            yerr=100 * np.array([[max(0.0, p.top1 - p.low)], [max(0.0, p.high - p.top1)]]),
+            color=PLACEHOLDER[p.role],
+            marker="o",
+            markersize=5,
+            linewidth=1.2,
+        )
+    _latency_axis(ax, [p.p50 for p in points] + [p.p90 for p in points])
+    bottom, top = 100 * min(p.low for p in points), 100 * max(p.high for p in points)
+    margin = 0.06 * (top - bottom) or 1
+    ax.set_ylim(bottom - margin, top + margin)
+    ax.set_ylabel("top-1 accuracy, % (95 % interval)")
+    _number_above(figure, ax, points)
 
 
 def _cells(ax: "Axes", counts: np.ndarray, share: np.ndarray) -> None:

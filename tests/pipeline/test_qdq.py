@@ -1,5 +1,7 @@
 """Q/DQ exactly where TensorRT wants it, and nowhere else."""
 
+from collections.abc import Collection
+
 import numpy as np
 import pytest
 from networks import (
@@ -16,18 +18,18 @@ from networks import (
 from onnx import ModelProto, NodeProto
 
 from pipeline import calibration, graph
-from pipeline.qdq import insert_qdq, quantized_inputs, quantized_layers
+from pipeline.qdq import insert_qdq, quantizable_inputs, quantized_inputs, quantized_layers
 from pipeline.surgery import constants, consumers, find_last_layer
 
 FUSED = ("Clip", "Relu", "Add")  # what TensorRT computes together with the convolution before it
 
 
-def quantize(model: ModelProto) -> ModelProto:
+def quantize(model: ModelProto, floats: Collection[str] = ()) -> ModelProto:
     """With the same range for every tensor: only the places matter."""
-    return insert_qdq(model, dict.fromkeys(quantized_inputs(model), 4.0))
+    return insert_qdq(model, dict.fromkeys(quantizable_inputs(model), 4.0), floats)
 
 
-def assert_rules(model: ModelProto) -> None:
+def assert_rules(model: ModelProto, floats: Collection[str] = ()) -> None:
     """Walk a quantized graph, and hold every rule of explicit quantization against it."""
     made_by, fixed, readers = makers(model), constants(model), consumers(model)
 
@@ -53,10 +55,12 @@ def assert_rules(model: ModelProto) -> None:
         assert is_weight == (fixed[quantizer.input[1]].ndim == 1), "activations: per tensor"
 
     last = find_last_layer(model)
-    layers = quantized = [
-        node for kind in ("Conv", "MatMul", "Gemm") for node in nodes(model, kind)
+    layers = [node for kind in ("Conv", "MatMul", "Gemm") for node in nodes(model, kind)]
+    quantized = [
+        node for node in layers if node.input[1] != last.kernel and node.output[0] not in floats
     ]
-    quantized = [node for node in layers if node.input[1] != last.kernel]
+    for node in layers:
+        assert node in quantized or not any(map(from_pair, node.input))
     for node in quantized:
         assert from_pair(node.input[0]), f"{node.name} reads a float activation"
         assert from_pair(node.input[1]), f"{node.name} has float weights"
@@ -76,10 +80,19 @@ def assert_rules(model: ModelProto) -> None:
         if any(name in fixed for name in add.input):
             assert not any(map(from_pair, add.input))
             continue
-        assert sum(map(from_pair, add.input)) == 1, "one shortcut, quantized"
-        assert any(made_by[n].op_type == "Conv" for n in add.input if not from_pair(n))
+        fused = [
+            name
+            for name in add.input
+            if made_by[name].op_type == "Conv"
+            and made_by[name] in quantized
+            and len(readers[name]) == 1
+        ]
+        assert sum(map(from_pair, add.input)) == bool(fused), "one shortcut, quantized"
+        assert not fused or not from_pair(fused[0])
     for pool in nodes(model, "AveragePool"):
-        assert from_pair(pool.input[0])
+        direct = readers[pool.output[0]]
+        pairs = [node for node in direct if node.op_type == "QuantizeLinear"]
+        assert from_pair(pool.input[0]) == (direct == pairs)
     for node in model.graph.node:
         if node.op_type not in ("Conv", "MatMul", "Gemm", "Add", "AveragePool"):
             assert not any(map(from_pair, node.input)), f"{node.op_type} reads a dequantized tensor"
@@ -102,6 +115,42 @@ def test_small_networks_follow_the_rules(small: Network) -> None:
     assert (quantized.ir_version, quantized.opset_import[0].version) == (7, 13)
     names = [node.name for node in quantized.graph.node]
     assert len(set(names)) == len(names)
+
+
+def test_rules_hold_whichever_layer_is_in_float(small: Network) -> None:
+    layers = [node.output[0] for node in quantized_layers(small.onnx)]
+    whole = count(quantize(small.onnx))
+    for layer in layers:
+        quantized = quantize(small.onnx, [layer])
+        assert_rules(quantized, [layer])
+        assert count(quantized)[1] == whole[1] - 1
+    assert_rules(quantize(small.onnx, layers[::2]), layers[::2])
+    assert quantize(small.onnx, layers) == small.onnx
+
+
+def test_shortcut_changes_with_the_layer_in_float() -> None:
+    model = by_hand(
+        "a = Conv (x, w)  b = Conv (x, v)  last = Add (a, b)",
+        4, {"w": weights(4, 3, 1, 1), "v": weights(4, 3, 1, 1, seed=1)},
+    )  # fmt: skip
+    assert list(quantized_inputs(model)) == ["x", "a"]
+    assert list(quantized_inputs(model, ["a"])) == ["x", "a"]
+    assert list(quantized_inputs(model, ["b"])) == ["x", "b"]
+    assert list(quantized_inputs(model, ["a", "b"])) == []
+    assert quantizable_inputs(model) == ["x", "a", "b"]
+
+
+def test_layers_in_float_that_share_weights_or_input() -> None:
+    model = by_hand(
+        "a = Conv (x, w)  b = Conv (x, w)  last = Concat <axis = 1> (a, b)",
+        8, {"w": weights(4, 3, 1, 1)},
+    )  # fmt: skip
+    quantized = quantize(model, ["a"])
+    assert_rules(quantized, ["a"])
+    assert count(quantized) == (1, 1)
+    first, second = nodes(quantized, "Conv")
+    assert list(first.input) == ["x", "w"]
+    assert list(second.input) == ["x/dequantized", "w/dequantized"]
 
 
 def test_pairs_are_counted(

@@ -87,6 +87,39 @@ BETTER = engine("openvino", "int8", 0.873, 0.003, 0.61, 5.21)
 WORSE = engine("onnxruntime", "int8", 0.831, -0.039, 0.0007, 4.4)
 
 
+def guard() -> dict[str, Any]:
+    """What an accuracy guard found that returned four layers to float."""
+
+    def accuracy(top1: float, n: int) -> dict[str, Any]:
+        return {"top1": top1, "ci95": [top1 - 0.05, top1 + 0.04], "n": n}
+
+    tried = [(0, 0.842, 0.851, 3.77), (1, 0.846, 0.853, 3.81), (2, 0.854, 0.861, 3.84),
+             (4, 0.862, 0.866, 3.91)]  # fmt: skip
+    layers = [f"block{i}/depthwise:0" for i in range(49)]
+    return {
+        "met": True,
+        "max_drop": 0.5,
+        "layers": 49,
+        "float_layers": layers[:4],
+        "ranking": [{"layer": name, "decibels": 12.25 + i} for i, name in enumerate(layers)],
+        "backend": "openvino",
+        "fp32": {"validation": accuracy(0.866, 257), "test": accuracy(0.870, 656), "p50_ms": 8.6},
+        "points": [
+            {
+                "float_layers": count,
+                "validation": accuracy(validation, 257),
+                "test": accuracy(test, 656),
+                "drop": round(100 * (0.866 - validation), 4),
+                "p50_ms": p50,
+            }
+            for count, validation, test, p50 in tried
+        ],
+        "chosen": 3,
+        "test": {"agreement": 0.981, "delta": -0.004, "p_value": 0.58},
+        "seconds": 92.1,
+    }
+
+
 def example() -> dict[str, Any]:
     """A report like one of a run on the solar cells."""
     engines = [
@@ -148,6 +181,7 @@ def example() -> dict[str, Any]:
             "used": "int8_head",
             "backend": "openvino",
         },
+        "accuracy_guard": guard(),
         "misclassified": [
             {
                 "path": f"defective/cell{37 * i:04}.png",
@@ -229,6 +263,9 @@ def with_text(report: dict[str, Any], text: str) -> dict[str, Any]:
     for one in report["engines"]:
         one |= {"name": text, "reason": text, "target": text}
     report["misclassified"] = [{"path": text, "truth": text, "predicted": text, "probability": 0.5}]
+    if found := report["accuracy_guard"]:
+        ranking = [{"layer": text, "decibels": 9.0}]
+        found |= {"backend": text, "float_layers": [text], "ranking": ranking}
     report["stages"] = {text: 1.0}
     report["environment"] = {text: text}
     report["reproduce"] = [text]
@@ -265,7 +302,7 @@ def test_page_is_accessible(html: str) -> None:
     assert sum(tag == "h1" for tag, _ in page.tags) == 1
     assert all("scope" in a for tag, a in page.tags if tag == "th")
     drawings = [a for tag, a in page.tags if tag == "svg"]
-    assert len(drawings) == 4
+    assert len(drawings) == 5
     assert all(a["role"] == "img" and a["aria-label"] for a in drawings)
 
 
@@ -311,6 +348,45 @@ def test_the_rest_of_the_report_is_on_the_page(html: str) -> None:
         assert command in text
 
 
+def test_accuracy_guard_that_met_its_budget(html: str) -> None:
+    text = Page(html).text
+    assert "INT8 may lose 0.5 points of top-1 on the 257 validation pictures" in text
+    assert "Met with 4 of 49 layers in float." in text and "Not met" not in text
+    assert (
+        "no part in the choice: 86.6 % (95 % interval 81.6–90.6), −0.4 points beside FP32" in text
+    )
+    assert "FP32 86.6 81.6–90.6 0.00 87.0 82.0–91.0 8.60" in text
+    assert "0 84.2 79.2–88.2 2.40 85.1 80.1–89.1 3.77" in text
+    assert "block0/depthwise:0 12.2 block1/depthwise:0 13.2" in text
+    assert "block4/depthwise:0" not in text
+    [drawing] = re.findall(r'<svg[^>]*"Accuracy against latency, by.*?</svg>', html, re.DOTALL)
+    assert all(f">{number}</text>" in drawing for number in (0, 1, 2, 4, 49))
+
+
+def test_accuracy_guard_that_did_not() -> None:
+    report = example()
+    report["accuracy_guard"] |= {"met": False, "max_drop": 0.25, "chosen": 2}
+    text = Page(render(report)).text
+    assert "INT8 may lose 0.25 points" in text
+    assert "Not met : the best found, with 2 of 49 layers in float, loses 1.20 points." in text
+
+
+def test_accuracy_guard_that_had_nothing_to_do() -> None:
+    report = example()
+    found = report["accuracy_guard"]
+    found |= {"chosen": 0, "points": found["points"][:1], "ranking": [], "float_layers": []}
+    text = Page(render(report)).text
+    assert "Met with 0 of 49 layers in float." in text
+    assert "Signal to noise" not in text
+
+
+@pytest.mark.parametrize("report", [{"accuracy_guard": None}, {}])
+def test_report_without_an_accuracy_guard(report: dict[str, Any]) -> None:
+    whole = example()
+    del whole["accuracy_guard"]
+    assert "Accuracy guard" not in Page(render({**whole, **report})).text
+
+
 def test_hostile_text_changes_no_tag() -> None:
     html = render(with_text(example(), HOSTILE))
     html.encode("utf-8")
@@ -337,6 +413,7 @@ def test_any_text_is_shown_escaped(text: str) -> None:
     report = example()
     for one in report["engines"]:
         one |= {"accuracy": None, "latency_ms": None}
+    report["accuracy_guard"] = None  # no plots: they take long, and hold no text
     expected = Page(render(with_text(report, "a"))).structure
     html = render(with_text(report, text))
     html.encode("utf-8")
@@ -421,7 +498,13 @@ def test_page_of_a_report_with_nothing_measured() -> None:
     report["engines"] = [absent("tensorflow", "unavailable", "tensorflow is not installed")]
     report["dataset"] |= {"rejected": 0, "rejected_pictures": []}
     del report["dataset"]["source"]
-    report |= {"int8_head": None, "misclassified": [], "stages": {}, "environment": {}}
+    report |= {
+        "int8_head": None,
+        "accuracy_guard": None,
+        "misclassified": [],
+        "stages": {},
+        "environment": {},
+    }
     page = Page(render(report))
     assert "No engine ran on this machine" in page.text
     assert "tensorflow is not installed" in page.text
