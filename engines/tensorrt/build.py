@@ -66,7 +66,9 @@ def build_apart(
         if "result" in outcome:
             result: Dict[str, Any] = outcome["result"]
             return result
-        raise EngineError(outcome.get("error") or _death(process.returncode, workspace, said))
+        raise EngineError(
+            outcome.get("error") or _death(process.returncode, onnx_path, workspace, said)
+        )
 
 
 def _follow(process: Any, request: Dict[str, Any], progress: Optional[Progress]) -> Dict[str, Any]:
@@ -93,7 +95,7 @@ def _environment() -> Dict[str, str]:
     return dict(os.environ, PYTHONPATH=home + (os.pathsep + others if others else ""))
 
 
-def _death(code: int, workspace: int, said: IO[bytes]) -> str:
+def _death(code: int, onnx_path: str, workspace: int, said: IO[bytes]) -> str:
     said.seek(0)
     lines = said.read().decode("utf-8", "replace").strip().splitlines()
     last = lines[-1] if lines else "it said nothing"
@@ -103,5 +105,5 @@ def _death(code: int, workspace: int, said: IO[bytes]) -> str:
             "than {} MiB, end other programs and the desktop, or add swap".format(workspace >> 20)
         )
     if code < 0:
-        return "TensorRT crashed (signal {}): {}".format(-code, last)
-    return "the build failed (exit code {}): {}".format(code, last)
+        return "TensorRT crashed on {} (signal {}): {}".format(onnx_path, -code, last)
+    return "the build of {} failed (exit code {}): {}".format(onnx_path, code, last)

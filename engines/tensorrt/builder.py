@@ -52,9 +52,16 @@ def build_plan(
     log.clear()
     builder = trt.Builder(log.logger)
     network = dialect.create_network(builder, calibrated=settings.int8 != EXPLICIT)
-    _parse(trt, log, network, onnx_path)
+    _parse(dialect, log, network, onnx_path)
+    dialect.adapt_network(network, target)
     source = network.get_input(0)
     picture = tuple(source.shape)[1:]
+    if -1 in picture:
+        raise EngineError(
+            "input {} of {} must have one height and width; its shape is {}".format(
+                source.name, onnx_path, tuple(source.shape)
+            )
+        )
     config = builder.create_builder_config()
     calibrator = make_calibrator(picture) if make_calibrator else None
     dialect.set_target(config, target)
@@ -78,11 +85,21 @@ def build_plan(
     return Plan(bytes(data), log.warnings(), measured)
 
 
-def _parse(trt: Any, log: Any, network: Any, onnx_path: str) -> None:
-    parser = trt.OnnxParser(network, log.logger)
-    if not parser.parse(Path(onnx_path).read_bytes()):
+def _parse(dialect: Dialect, log: Any, network: Any, onnx_path: str) -> None:
+    parser = dialect.trt.OnnxParser(network, log.logger)
+    try:
+        data = Path(onnx_path).read_bytes()
+    except OSError as error:
+        raise EngineError("{} can't be read: {}".format(onnx_path, error.strerror)) from error
+    if not parser.parse(data):
         raise EngineError(
             "TensorRT's parser refuses {}: {}".format(onnx_path, _parser_errors(parser, log))
+        )
+    if log.opset() > dialect.newest_opset:  # newer parsers read it all the same, as what they know
+        raise EngineError(
+            "{} needs ONNX opset {}; {} has those up to {}".format(
+                onnx_path, log.opset(), dialect.name, dialect.newest_opset
+            )
         )
     if network.num_inputs != 1 or network.num_outputs != 1:
         raise EngineError("{} is no graph with one input and one output".format(onnx_path))
@@ -90,14 +107,24 @@ def _parse(trt: Any, log: Any, network: Any, onnx_path: str) -> None:
 
 def _parser_errors(parser: Any, log: Any) -> str:
     errors = [parser.get_error(number) for number in range(parser.num_errors)]
-    if not errors:
-        return str(log.error())
-    return "; ".join(
-        "node {} ({}): {}".format(error.node(), error.node_name(), error.desc())
-        if hasattr(error, "node_name")
-        else "node {}: {}".format(error.node(), error.desc())
-        for error in errors
-    )
+    return "; ".join(map(_describe, errors)) if errors else str(log.error())
+
+
+def _describe(error: Any) -> str:
+    """A parser's error in one line: which node, its operation where that is told, and why."""
+    words = ["node {}".format(error.node())]
+    if hasattr(error, "node_name"):
+        words.append('"{}" ({})'.format(_text(error.node_name), _text(error.node_operator)))
+    # The lines that follow the reason may be about CUDA, which a build for elsewhere does without.
+    lines = [line for line in _text(error.desc).splitlines() if "catchCudaError" not in line]
+    return "{}: {}".format(" ".join(words), " ".join(lines))
+
+
+def _text(tell: Callable[[], str]) -> str:
+    try:
+        return tell()
+    except UnicodeDecodeError:  # a name in the graph that is no text
+        return "?"
 
 
 def _profile(builder: Any, name: str, picture: Any, batch: Any) -> Any:

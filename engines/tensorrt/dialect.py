@@ -34,6 +34,15 @@ class Dialect:
             return "int8-fp16" if int8 == EXPLICIT else "fp32"
         return precision
 
+    @property
+    def newest_opset(self) -> int:
+        """The newest ONNX operator set that the parser is made for.
+
+        Newer ones are parsed too, in silence, by what the parser knows. Source: NVIDIA's table of
+        operators for each version.
+        """
+        return 25
+
     def refuse(self, settings: Settings) -> Optional[str]:
         """Why some settings can't be met; None if they can."""
         if settings.int8 != EXPLICIT:
@@ -50,6 +59,9 @@ class Dialect:
             calibrated: whether TensorRT shall choose the types, by flags and a calibrator.
         """
         return builder.create_network(0)
+
+    def adapt_network(self, network: Any, target: str) -> None:
+        """Replace what TensorRT can't build for a target: nothing."""
 
     def set_precision(self, config: Any, precision: str, calibrator: Optional[Any]) -> None:
         """Say in which precision to build: nothing to do where the graph says it."""

@@ -3,6 +3,7 @@
 from collections import Counter, deque
 from typing import Any, Deque, Dict, Tuple
 
+OPSET = "Opset version:"  # so the parser begins, and with a number goes on; since TensorRT 5
 KEPT = 2000  # messages; a long-lived process must not collect them for ever
 
 _loggers: Dict[str, "Log"] = {}
@@ -16,11 +17,28 @@ class Log:
 
     def __init__(self, trt: Any) -> None:
         self._messages: Deque[Tuple[str, str]] = deque(maxlen=KEPT)
-        self.logger = _make_logger(trt, self._messages)
+        self._opset = 0
+        self.logger = _make_logger(trt, self)
 
     def clear(self) -> None:
         """Forget what was said."""
         self._messages.clear()
+        self._opset = 0
+
+    def keep(self, level: str, message: str) -> None:
+        """Take what TensorRT says.
+
+        Args:
+            level: "error", "warning" or "".
+        """
+        if level:
+            self._messages.append((level, message))
+        elif message.startswith(OPSET) and message[len(OPSET) :].strip().isdigit():
+            self._opset = int(message[len(OPSET) :])
+
+    def opset(self) -> int:
+        """Which operator set the graph that was parsed since `clear` says it needs; 0: none."""
+        return self._opset
 
     def error(self) -> str:
         """The last error since `clear`, which is the one that ended the work."""
@@ -39,7 +57,7 @@ def log_of(trt: Any) -> Log:
     return _loggers[trt.__name__]
 
 
-def _make_logger(trt: Any, messages: Deque[Tuple[str, str]]) -> Any:
+def _make_logger(trt: Any, kept: Log) -> Any:
     severity = trt.ILogger.Severity
     levels = {
         severity.INTERNAL_ERROR: "error",
@@ -52,7 +70,6 @@ def _make_logger(trt: Any, messages: Deque[Tuple[str, str]]) -> Any:
             trt.ILogger.__init__(self)  # the binding demands this very call
 
         def log(self, level: Any, message: str) -> None:
-            if level in levels:
-                messages.append((levels[level], message))
+            kept.keep(levels.get(level, ""), message)
 
     return Logger()

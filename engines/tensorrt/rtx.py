@@ -13,6 +13,7 @@ from engines.tensorrt.builder import Progress
 from engines.tensorrt.dialect import Contexts, Dialect
 from engines.tensorrt.here import gpu_here, target_of, why_elsewhere, why_none_runs
 from engines.tensorrt.runner import TensorRTEngine
+from engines.tensorrt.turing import spread_products
 
 BACKEND = "tensorrt-rtx"
 SUFFIX = ".plan"
@@ -27,6 +28,11 @@ class Rtx(Dialect):
     def is_spoken_by(trt: Any) -> bool:
         """See `Dialect.is_spoken_by`."""
         return hasattr(trt, "ComputeCapability")
+
+    def adapt_network(self, network: Any, target: str) -> None:
+        """See `Dialect.adapt_network`."""
+        if target == "sm75":
+            spread_products(self.trt, network)
 
     def set_target(self, config: Any, target: str) -> None:
         """See `Dialect.set_target`."""

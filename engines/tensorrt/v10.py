@@ -18,6 +18,11 @@ class V10(Dialect):
             trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED"
         )
 
+    @property
+    def newest_opset(self) -> int:
+        """20, of 10.0; later ones know more, which our graphs do not use."""
+        return 20
+
     def refuse(self, settings: Settings) -> Optional[str]:
         """See `Dialect.refuse`."""
         return None

@@ -11,6 +11,11 @@ class V8(Dialect):
 
     name = "TensorRT 8"
 
+    @property
+    def newest_opset(self) -> int:
+        """13 up to 8.2, 17 from 8.4 on; source: onnx-tensorrt's docs/operators.md of each."""
+        return 17 if hasattr(self.trt.IBuilderConfig, "set_memory_pool_limit") else 13
+
     @staticmethod
     def is_spoken_by(trt: Any) -> bool:
         """See `Dialect.is_spoken_by`."""
