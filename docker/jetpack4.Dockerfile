@@ -33,6 +33,8 @@ COPY --from=packages /etc/apt/sources.list.d/jetson.list /etc/apt/sources.list.d
 RUN apt-get update \
     && apt-get install -y --no-install-recommends libopencv-python python3-numpy \
     && rm -rf /var/lib/apt/lists/*
+# What one build measured is kept beside the run for the next; user 1000 has no home.
+ENV LANG=C.UTF-8 XDG_CACHE_HOME=/data/.cache
 WORKDIR /opt/edgetrt
 COPY --from=packages /opt/edgetrt/ ./
 COPY engines/ engines/

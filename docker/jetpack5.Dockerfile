@@ -12,6 +12,8 @@ RUN python3 -m pip install --no-cache-dir --no-deps --target /opt/edgetrt \
         numpy==1.23.5 opencv-python-headless==4.11.0.86 pycuda==2022.2.2
 
 FROM nvcr.io/nvidia/l4t-jetpack:r35.4.1
+# What one build measured is kept beside the run for the next; user 1000 has no home.
+ENV LANG=C.UTF-8 XDG_CACHE_HOME=/data/.cache
 WORKDIR /opt/edgetrt
 COPY --from=packages /opt/edgetrt/ ./
 COPY engines/ engines/

@@ -12,6 +12,8 @@ RUN python3 -m pip install --no-cache-dir --no-deps --target /opt/edgetrt \
         numpy==2.2.6 opencv-python-headless==4.12.0.88 pycuda==2025.1.2
 
 FROM nvcr.io/nvidia/tensorrt:25.08-py3
+# What one build measured is kept beside the run for the next; user 1000 has no home.
+ENV LANG=C.UTF-8 XDG_CACHE_HOME=/data/.cache
 WORKDIR /opt/edgetrt
 COPY --from=packages /opt/edgetrt/ ./
 COPY engines/ engines/

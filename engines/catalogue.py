@@ -35,6 +35,22 @@ def runs_here(backend: str) -> bool:
     return none_runs() is None
 
 
+def backends_here() -> Dict[str, List[Any]]:
+    """Of each backend what decides which engines can be built and run here.
+
+    Returns:
+        For each its version where that is not known otherwise, why it builds none, and why it
+        runs none.
+    """
+    found = {}
+    for name in MODULES:
+        module = module_of(name)
+        version = module.version() if hasattr(module, "version") else None
+        none_runs = getattr(module, "none_runs", module.unavailable)
+        found[name] = [version, module.unavailable(), none_runs()]
+    return found
+
+
 def cannot_run(sidecar: Dict[str, Any]) -> Optional[str]:
     """Why a built engine can't run on this machine; None if it can.
 
@@ -56,33 +72,36 @@ def read_sidecar(path: Union[str, Path]) -> Dict[str, Any]:
     """
     try:
         sidecar = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise EngineError("{} can't be read: {}".format(path, error)) from error
     if not isinstance(sidecar, dict) or sidecar.get("schema") != SCHEMA:
         raise EngineError("{} was not written by this version; build it again".format(path))
-    if not _is_whole(sidecar):
+    if not _is_whole(sidecar) or sidecar["name"] != Path(path).stem:
         raise EngineError("{} is damaged; build it again".format(path))
     return sidecar
 
 
 def _is_whole(sidecar: Dict[str, Any]) -> bool:
-    texts = ["name", "backend", "precision", "target", "status", "onnx", "onnx_sha256"]
+    texts = ["name", "backend", "precision", "target", "status", "reason", "onnx", "onnx_sha256"]
     if sidecar.get("status") == "built":
         texts += ["file", "sha256"]
     if not all(isinstance(sidecar.get(text), str) for text in texts):
         return False
     names = [sidecar[text] for text in ("name", "onnx", "file") if text in texts]
     return (
-        sidecar["backend"] in MODULES
-        and isinstance(sidecar.get("depends"), dict)
+        sidecar["status"] in ("built", "unavailable")
+        and sidecar["backend"] in MODULES
         and sidecar["precision"] in PRECISIONS
-        and all(Path(name).name == name != ".." for name in names)  # no path out of the folder
+        and isinstance(sidecar.get("depends"), dict)
+        and isinstance(sidecar.get("options", {}), dict)
+        # No path out of the folder, and nothing that is no file name.
+        and all(n and Path(n).name == n != ".." and n.isprintable() for n in names)
     )
 
 
 def read_sidecars(folder: Union[str, Path]) -> List[Dict[str, Any]]:
     """Those of every engine in a folder, in the order of `MODULES` and `PRECISIONS`."""
-    sidecars = [read_sidecar(path) for path in sorted(Path(folder).glob("*.json"))]
+    sidecars = [read_sidecar(path) for path in sorted(Path(folder).glob("[!.]*.json"))]
     backends = list(MODULES)
     return sorted(
         sidecars,

@@ -32,8 +32,8 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        if error.filename is None:
-            error.filename = str(path)
+        if error.filename in (None, str(temporary)):
+            error.filename = str(path)  # the name that the person knows
         raise
     finally:
         remove(temporary)

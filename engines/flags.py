@@ -1,7 +1,7 @@
 """Settings as they are typed on a command line, on the host and on a device alike."""
 
 import argparse
-from typing import Tuple
+from typing import List, Tuple
 
 from engines.settings import CALIBRATORS, DEFAULT, EXPLICIT, Settings
 
@@ -40,6 +40,18 @@ def settings_of(args: argparse.Namespace) -> Settings:
     """The settings that the flags of `add_settings` ask for."""
     workspace = None if args.workspace is None else args.workspace << 20
     return Settings(workspace, args.batch, args.int8, force=args.force)
+
+
+def flags_of(settings: Settings) -> List[str]:
+    """What to type for some settings; nothing for what is so by default."""
+    flags = []
+    if settings.workspace is not None:
+        flags += ["--workspace", str(settings.workspace >> 20)]
+    if settings.batch != DEFAULT.batch:
+        flags += ["--batch", ",".join(map(str, settings.batch))]
+    if settings.int8 != EXPLICIT:
+        flags += ["--int8", settings.int8]
+    return flags + (["--force"] if settings.force else [])
 
 
 def _batch(text: str) -> Tuple[int, int, int]:

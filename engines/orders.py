@@ -5,7 +5,7 @@ import json
 import re
 import time
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from engines.catalogue import SCHEMA, module_of, read_sidecar
 from engines.engine import EngineError
@@ -52,18 +52,20 @@ def fulfil(
 ) -> Tuple[Dict[str, Any], bool]:
     """Build an engine into `folder`, unless the one that is there is what it would become.
 
+    If it can't be built, an earlier one of the same graph stays as it is.
+
     Args:
         graph_file: the graph that `order.graph` names.
-        about: what else decides the engine, to be kept in its .json: versions, the machine.
+        about: what else to keep in its .json: versions, the machine. Decides the engine too,
+            where the backend does not say what it depends on.
         impossible: why there is no such graph.
         progress: see `engines.tensorrt.builder.Progress`.
 
     Returns:
-        The engine's .json, with "status" "built" or, with the "reason", "unavailable"; and
-        whether it was there already.
+        What became of the order, as in the engine's .json, with "status" "built" or, with the
+        "reason", "unavailable"; and whether it was there already.
     """
     module = module_of(order.backend)
-    reason = impossible or module.unavailable()
     sidecar: Dict[str, Any] = {
         "schema": SCHEMA,
         "name": order.name,
@@ -72,27 +74,50 @@ def fulfil(
         "target": order.target,
         "onnx": graph_file.name,
         "onnx_sha256": "" if impossible else sha256_of(graph_file),
-        "depends": module.depends(order.settings)
-        if reason is None and hasattr(module, "depends")
-        else {},
+        "depends": {},
     }
-    sidecar.update(about)
     path = folder / (order.name + ".json")
     before = _sidecar_before(path)
-    if before.get("status") == "built" and dict(before, **sidecar) == before:
-        return before, True
-    if reason is None:
-        try:
+    try:
+        reason = impossible or module.unavailable()
+        if reason is None and hasattr(module, "refuse"):
+            reason = module.refuse(order.precision, order.settings)
+        if reason is None:
+            if hasattr(module, "depends"):
+                sidecar["depends"] = module.depends(order.settings)
+            wanted = dict(sidecar) if sidecar["depends"] else dict(sidecar, **about)
+            if before.get("status") == "built" and dict(before, **wanted) == before:
+                return before, True
+            sidecar.update(about)
             sidecar.update(_make(order, graph_file, folder / _file_name(order, sidecar), progress))
-        except EngineError as error:
-            reason = str(error)
+    except EngineError as error:
+        reason = str(error)
     if reason is not None:
-        sidecar.update(status="unavailable", reason=reason)
+        sidecar.update(about, status="unavailable", reason=reason)
+        if before.get("status") == "built" and before["onnx_sha256"] == sidecar["onnx_sha256"]:
+            return sidecar, False
+        remove(folder / LAYERS / (order.name + ".json"))
     write_json(path, sidecar)
     for stale in _files_of(order, folder):  # of an older model, TensorRT or GPU
         if stale.name != sidecar.get("file"):
             remove(stale)
     return sidecar, False
+
+
+def tidy(folder: Path, orders: Sequence[Order]) -> None:
+    """Remove what speaks of no engine: what this version can't read, and unfulfilled orders.
+
+    Args:
+        orders: those that were just given; what became of them stays.
+    """
+    names = {order.name for order in orders}
+    for path in folder.glob("*.json"):
+        try:
+            stays = read_sidecar(path)["status"] == "built" or path.stem in names
+        except EngineError:
+            stays = False
+        if not stays:
+            remove(path)
 
 
 def _make(order: Order, graph_file: Path, file: Path, progress: Any) -> Dict[str, Any]:

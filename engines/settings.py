@@ -4,6 +4,8 @@ from typing import NamedTuple, Optional, Tuple
 
 EXPLICIT = "explicit"  # INT8 as the Q/DQ pairs in the graph say
 CALIBRATORS = ("entropy", "minmax")  # INT8 as TensorRT itself finds it; up to TensorRT 10
+LARGEST_BATCH = 1024
+LARGEST_WORKSPACE = 1 << 20  # MiB
 
 
 class Settings(NamedTuple):
@@ -12,9 +14,8 @@ class Settings(NamedTuple):
     workspace: bytes that a layer may use for scratch; None for what suits the board.
     batch: the smallest batch, the one to be fastest at, and the largest; equal for a static one.
     int8: "explicit", or the name of a calibrator, for which the graph is the FP32 one.
-    calibration_cache: file of the ranges that a calibrator found or `edgetrt quantize` wrote;
-        read if it fits, else made from the pictures and written there.
     calibration_pictures: picture files for the calibrator, training pictures only.
+    calibration_cache: where there are none: the file that `edgetrt quantize` wrote in their place.
     force: build also what the GPU is not made for.
     """
 
@@ -29,17 +30,24 @@ class Settings(NamedTuple):
 DEFAULT = Settings()
 
 
+def uncalibrated(settings: Settings) -> Settings:
+    """The same for an engine that TensorRT's calibrators have no part in."""
+    return settings._replace(int8=EXPLICIT, calibration_cache=None, calibration_pictures=())
+
+
 def check(settings: Settings) -> Optional[str]:
     """What is wrong with some settings; None if nothing is."""
     smallest, best, largest = settings.batch
-    if not 1 <= smallest <= best <= largest:
-        return "a batch range is three growing numbers from 1 on; received {},{},{}".format(
-            smallest, best, largest
+    if not 1 <= smallest <= best <= largest <= LARGEST_BATCH:
+        return "--batch takes three growing numbers from 1 to {}; received {},{},{}".format(
+            LARGEST_BATCH, smallest, best, largest
         )
-    if settings.workspace is not None and settings.workspace < 1 << 20:
-        return "a workspace is at least 1 MiB"
+    if settings.workspace is not None and not 1 <= settings.workspace >> 20 <= LARGEST_WORKSPACE:
+        return "--workspace takes 1 to {} MiB; received {}".format(
+            LARGEST_WORKSPACE, settings.workspace >> 20
+        )
     if settings.int8 not in (EXPLICIT, *CALIBRATORS):
-        return "int8 is {} or {}; received {}".format(
+        return "--int8 takes {} or {}; received {}".format(
             ", ".join(CALIBRATORS), EXPLICIT, settings.int8
         )
     return None

@@ -72,6 +72,8 @@ class TensorFlowEngine(Engine):
 def import_tensorflow() -> Any:
     """TensorFlow, without its start-up messages."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # Else it takes all of the GPU's memory, which on a Jetson is everyone's.
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     with _stderr_silenced():
         import tensorflow
 

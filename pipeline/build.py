@@ -1,18 +1,17 @@
 """ONNX -> engines: whatever this machine can build, and why it can't build the rest."""
 
-import time
-from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.progress import LOG_INTERVAL, Console
-from engines.catalogue import MODULES, PRECISIONS, module_of
-from engines.orders import Order, fulfil
+from benchmarks.orders import fulfil_aloud, orders
+from benchmarks.progress import Console
+from engines.catalogue import MODULES, PRECISIONS, backends_here
+from engines.orders import Order, tidy
 from engines.settings import DEFAULT, EXPLICIT, Settings
 from engines.settings import check as check_settings
 from engines.targets import RTX_TARGETS, refusal
-from engines.tensorrt import standard
+from engines.tensorrt import rtx, standard
 from engines.text import printable
 from pipeline.errors import PipelineError, UsageError
 from pipeline.machine import machine
@@ -62,10 +61,10 @@ class Options:
             return
         refusals = (refusal(p, board.compute_capability) for p in self.precisions)
         against = next(filter(None, refusals), None)
-        if against and self.precisions != PRECISIONS:
+        if against and self.precisions != PRECISIONS and not self.settings.force:
             raise UsageError(against)
         raise UsageError(
-            f"TensorRT builds only on the {board.name} itself: edgetrt device-package, then there "
+            f"TensorRT builds for {board.name} only on one: edgetrt device-package, then there "
             "python3 edgetrt-device.pyz build --run DIR"
         )
 
@@ -82,56 +81,41 @@ def build(run: Run, options: Options, console: Console) -> dict[str, Any]:
         PipelineError: not one could be built.
     """
     record = run.require("quantize")
-    orders = list(_orders(options))
+    given = list(orders(options.backends, options.precisions, _places(options), options.settings))
 
     def work() -> Outcome:
         sidecars = []
-        with console.progress("build", len(orders), "engines") as advance:
-            for order in orders:
+        with console.progress("build", len(given), "engines") as advance:
+            for order in given:
                 sidecars.append(_build(run, order, console))
                 advance(1)
         built = [sidecar for sidecar in sidecars if sidecar["status"] == "built"]
         if not built:
             raise PipelineError(f"no engine could be built: {sidecars[0]['reason']}")
+        tidy(run.engines, given)
         files = [run.engines / f"{sidecar['name']}.json" for sidecar in sidecars]
         files += [run.engines / sidecar["file"] for sidecar in built]
         return Outcome(files, {"built": len(built), "unavailable": len(sidecars) - len(built)})
 
     inputs = [run.onnx("fp32")] + [run.folder / f for f in record["outputs"] if f.endswith("onnx")]
-    return run.perform("build", inputs, {**asdict(options), "machine": machine()}, work, console)
+    chosen = {**asdict(options), "machine": machine(), "backends": backends_here()}
+    return run.perform("build", inputs, chosen, work, console)
 
 
-def _orders(options: Options) -> Iterator[Order]:
-    places = {"tensorrt-rtx": options.targets, standard.BACKEND: (standard.target_here(),)}
-    uncalibrated = options.settings._replace(int8=EXPLICIT)  # others have no calibrators
-    for backend in MODULES:
-        settings = options.settings if backend == standard.BACKEND else uncalibrated
-        for precision in PRECISIONS:
-            for target in places.get(backend, ("cpu",)):
-                if backend in options.backends and precision in options.precisions:
-                    yield Order(backend, precision, target, settings)
+def _places(options: Options) -> dict[str, list[str]]:
+    """The targets of the backends that have some: for RTX also the GPU at hand, if it is one."""
+    here, given = standard.target_here(), list(options.targets)
+    if here in RTX_TARGETS and options.targets == DEFAULT_TARGETS and here not in given:
+        given.append(here)
+    return {rtx.BACKEND: given, standard.BACKEND: [here]}
 
 
 def _build(run: Run, order: Order, console: Console) -> dict[str, Any]:
     impossible = run.stage("quantize")["results"].get("impossible", {}).get(order.graph)
     about = {"versions": versions(), "machine": machine()}
-    if order.backend == standard.BACKEND and order.settings.int8 != EXPLICIT:
+    if order.settings.int8 != EXPLICIT:
         order = order._replace(settings=_with_pictures(run, order.settings))
-    sidecar, there = fulfil(
-        order, run.onnx(order.graph), run.engines, about, impossible, _phases(order, console)
-    )
-    if there:
-        console.say(f"build: {order.name} is up to date")
-    elif sidecar["status"] == "built":
-        console.say(
-            f"build: {order.name}: {sidecar['size_bytes'] / 1e6:.1f} MB in "
-            f"{sidecar['build_seconds']:.1f} s"
-        )
-        if "forced" in sidecar["options"]:
-            console.warn(f"{order.name} was forced: {sidecar['options']['forced']}")
-    elif module_of(order.backend).unavailable() is None:
-        console.warn(f"{order.name} could not be built: {sidecar['reason']}")
-    return sidecar
+    return fulfil_aloud(order, run.onnx(order.graph), run.engines, about, impossible, console)
 
 
 def _with_pictures(run: Run, settings: Settings) -> Settings:
@@ -141,16 +125,3 @@ def _with_pictures(run: Run, settings: Settings) -> Settings:
     pictures = calibration_pictures(dataset, count, run.stage("retrain")["options"]["seed"])
     paths = tuple(str(Path(dataset.root) / picture.path) for picture in pictures)
     return settings._replace(calibration_pictures=paths)
-
-
-def _phases(order: Order, console: Console) -> Callable[[str, int, int], None]:
-    """Says how far TensorRT is with an engine, now and then."""
-    last = time.monotonic()
-
-    def tell(phase: str, done: int, of: int) -> None:
-        nonlocal last
-        if time.monotonic() - last >= LOG_INTERVAL:
-            last = time.monotonic()
-            console.say(f"build: {order.name}: {phase}, {done}/{of}")
-
-    return tell

@@ -3,20 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from benchmarks.classify import likeliest
 from engines.catalogue import TENSORFLOW, cannot_run, load_engine, read_sidecars
 from engines.engine import Engine
-from engines.picture_file import PictureError
-from engines.preprocess import load
 from engines.tensorflow_graph import load as load_tensorflow
 from engines.text import printable
 from pipeline.compare import made_of_present_graph, read_report
 from pipeline.errors import UsageError
 from pipeline.report.verdict import verdict
 from pipeline.run import Run, command_for
-
-TOP = 5
 
 
 def classify(run: Run, engine_name: str | None, pictures: list[Path]) -> list[dict[str, Any]]:
@@ -35,20 +30,8 @@ def classify(run: Run, engine_name: str | None, pictures: list[Path]) -> list[di
     """
     run.require("retrain")
     labels = run.labels.read_text("utf-8", "surrogateescape").splitlines()
-    found: list[dict[str, Any]] = []
     with _open(run, _best(run) if engine_name is None else engine_name) as engine:
-        _, height, width, _ = engine.input.shape
-        for path in pictures:
-            try:
-                pixels = load(path, int(height or 0), int(width or 0))
-            except PictureError as error:
-                found.append({"path": str(path), "error": str(error)})
-                continue
-            probabilities = engine.infer(pixels[np.newaxis])[0]
-            best = np.argsort(-probabilities)[:TOP]
-            top = [{"label": labels[n], "probability": float(probabilities[n])} for n in best]
-            found.append({"path": str(path), "top": top})
-    return found
+        return likeliest(engine, labels, pictures)
 
 
 def _best(run: Run) -> str:

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shlex
 import sys
 import traceback
 from pathlib import Path
@@ -231,7 +232,7 @@ def _device_package(args: argparse.Namespace, console: Console) -> None:
 
     size = package(args.out)
     console.say(f"device-package: {args.out}, {size / 1e3:.0f} kB; copy it to the device and run")
-    console.say(f"  python3 {args.out.name} doctor")
+    console.say(f"  python3 {shlex.quote(args.out.name)} doctor")
     _show(args, {"file": str(args.out), "size_bytes": size})
 
 
@@ -282,7 +283,9 @@ def _build_options(args: argparse.Namespace) -> Any:
     from pipeline.build import Options
 
     given = {"backends": args.engine, "precisions": args.precision, "targets": args.target}
-    names: dict[str, Any] = {name: tuple(text.split(",")) for name, text in given.items() if text}
+    names: dict[str, Any] = {
+        name: tuple(text.split(",")) for name, text in given.items() if text is not None
+    }
     return Options(**names, settings=settings_of(args))
 
 

@@ -21,9 +21,11 @@ from benchmarks.latency import (
 )
 from benchmarks.progress import Console
 from benchmarks.statistics import summarize
-from engines.catalogue import TENSORFLOW, cannot_run, load_engine, read_sidecars
+from engines.catalogue import TENSORFLOW, backends_here, cannot_run, load_engine, read_sidecars
 from engines.engine import Engine, EngineError
 from engines.files import TEMPORARY, sha256_of, write_json, write_text
+from engines.flags import flags_of
+from engines.settings import Settings
 from engines.tensorflow_graph import load as load_tensorflow
 from engines.text import printable
 from pipeline import loader
@@ -56,13 +58,16 @@ def compare(run: Run, console: Console) -> dict[str, Any]:
         write_text(run.report_page, render(report))
         return Outcome([run.report, run.report_page], {})
 
-    engines = [path for path in run.engines.iterdir() if not path.name.startswith(TEMPORARY)]
+    files = [path for path in run.engines.iterdir() if path.is_file()]
+    engines = [path for path in files if not path.name.startswith(TEMPORARY)]
     options = {
         "schema": SCHEMA,
         "pictures": dataset.fingerprint(),
         "dataset": _digest(_dataset_entry(dataset)),  # counts, rejected files, their source
         "machine": machine(),
         "accuracy_guard": _digest(run.stage("quantize")["results"].get("accuracy_guard")),
+        "backends": backends_here(),
+        "reproduce": _digest(_commands(run, dataset)),
     }
     run.perform("compare", [run.frozen_graph, *sorted(engines)], options, work, console)
     return report or read_report(run)
@@ -131,6 +136,8 @@ def _entry(sidecar: dict[str, Any]) -> dict[str, Any]:
     return {
         **{key: sidecar[key] for key in kept},
         "reason": sidecar.get("reason", "") or _forced(sidecar),
+        "int8": sidecar.get("depends", {}).get("int8"),
+        "batch": sidecar.get("depends", {}).get("batch"),
         "size_bytes": sidecar.get("size_bytes"),
         "build_seconds": sidecar.get("build_seconds"),
         "options": sidecar.get("options", {}),
@@ -157,7 +164,7 @@ def _load(run: Run, entry: dict[str, Any]) -> Engine | None:
         return None
     elsewhere = cannot_run(sidecar)
     if elsewhere is not None:
-        entry["reason"] = elsewhere
+        entry["reason"] = "; ".join(filter(None, [entry["reason"], elsewhere]))
         return None
     try:
         return load_engine(run.engines, sidecar)
@@ -265,9 +272,15 @@ def _commands(run: Run, dataset: Dataset) -> list[str]:
         "--method", quantized["method"], *([] if quantized["int8_head"] else ["--no-int8-head"]),
         *([] if budget is None else ["--max-accuracy-drop", str(budget)]),
         "--engine", ",".join(built["backends"]), "--precision", ",".join(built["precisions"]),
-        "--target", ",".join(built["targets"]),
+        "--target", ",".join(built["targets"]), *flags_of(_settings(built)),
     ]  # fmt: skip
     return [shlex.join(flags)]
+
+
+def _settings(built: dict[str, Any]) -> Settings:
+    """The settings of a build, as run.json has them."""
+    workspace, (smallest, best, largest), *rest = built["settings"]
+    return Settings(workspace, (smallest, best, largest), *rest)
 
 
 def environment() -> dict[str, Any]:

@@ -7,12 +7,13 @@ from pathlib import Path
 import benchmarks
 import engines
 from engines.files import write_bytes
+from pipeline.errors import UsageError
 
 MAIN = """import sys
 from benchmarks.device.cli import main
 sys.exit(main())
 """
-LEFT_OUT = ("ratios", "__pycache__")  # what needs the pipeline
+LEFT_OUT = ("ratios", "rtx_matrix.py")  # what needs the pipeline
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the same program, the same bytes
 
 
@@ -24,7 +25,12 @@ def package(out: Path) -> int:
 
     Returns:
         Its size in bytes.
+
+    Raises:
+        UsageError: there is something else of that name.
     """
+    if out.exists() and not out.is_file():
+        raise UsageError(f"{out} is no file; choose another --out")
     buffer = io.BytesIO(b"")
     buffer.write(b"#!/usr/bin/env python3\n")
     with zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED) as archive:
@@ -33,11 +39,18 @@ def package(out: Path) -> int:
             home = Path(str(floor.__file__)).parent
             for file in sorted(home.rglob("*")):
                 inside = file.relative_to(home.parent)
-                if file.is_file() and not set(LEFT_OUT) & set(inside.parts):
+                if _belongs(inside) and file.is_file() and not file.is_symlink():
                     _add(archive, inside.as_posix(), file.read_bytes())
     write_bytes(out, buffer.getvalue())
-    out.chmod(0o755)
+    out.chmod(out.stat().st_mode | 0o100)
     return len(buffer.getvalue())
+
+
+def _belongs(file: Path) -> bool:
+    """Whether a file is the program's, and not what an editor or a test left there."""
+    if any(part.startswith(".") or part in LEFT_OUT for part in file.parts):
+        return False
+    return file.suffix == ".py" or file.parent.name == "known"
 
 
 def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:

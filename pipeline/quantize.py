@@ -121,14 +121,17 @@ def _quantize(
     few = np.concatenate(list(loader.batches(dataset, pictures[:FEW], size, BATCH)))
     parts = _Parts(run, dataset, model, chosen, few, training, options.int8_head, console)
     guarded: dict[str, Any] = {}
+    shutil.rmtree(parts.trial, ignore_errors=True)  # of a guard that was cut off
     if options.max_accuracy_drop is None:
         kept = parts.make()
     else:
-        kept, guarded = keep_accuracy(
-            parts.make, parts.reference(), chosen, options.max_accuracy_drop, few, parts.trial,
-            console,
-        )  # fmt: skip
-    shutil.rmtree(parts.trial, ignore_errors=True)
+        try:
+            kept, guarded = keep_accuracy(
+                parts.make, parts.reference(), chosen, options.max_accuracy_drop, few,
+                parts.trial, console,
+            )  # fmt: skip
+        finally:
+            shutil.rmtree(parts.trial, ignore_errors=True)
     quantized = kept.model
 
     for file in (run.calibration_cache, run.calibration_note):

@@ -19,8 +19,10 @@ def find(name: str) -> Target:
     Raises:
         UsageError: there is none.
     """
+    wanted = _plain(name).removeprefix("nvidia").removeprefix("jetson").removeprefix("geforce")
     for target in TARGETS:
-        if _plain(target.name) == _plain(name):
+        examples = getattr(target, "examples", "").split(", ")
+        if wanted and wanted in map(_plain, (target.name, *examples)):
             return target
     names = ", ".join(target.name for target in TARGETS)
     raise UsageError(f"there is no target '{name}'; choose one of: {names}")

@@ -17,7 +17,8 @@ from benchmarks.latency import (
 )
 from benchmarks.progress import Console
 from benchmarks.statistics import summarize
-from engines.engine import Engine
+from engines.engine import Engine, EngineError
+from engines.picture_file import PictureError
 from engines.preprocess import load
 from engines.tensorrt.runner import GpuTimes, TensorRTEngine
 
@@ -37,18 +38,20 @@ def benchmark(folder: Folder, pictures: Optional[Path], console: Console) -> Lis
         "forced": why it should not have been built for this GPU (or None).
     """
     test = folder.pictures("test", pictures) if pictures else []
-    engines = engines_here.load_all(folder, console)
+    loaded = engines_here.load_all(folder, console)
+    engines = {known.name: engine for known, engine in loaded}
     try:
-        return _measure(folder, engines, test, console)
+        rows = _measure(engines, test, len(folder.labels()), console)
     finally:
         for engine in engines.values():
             engine.close()
+    forced = {known.name: known.forced for known, _ in loaded}
+    return [dict(row, forced=forced[row["name"]]) for row in rows]
 
 
 def _measure(
-    folder: Folder, engines: Dict[str, Engine], test: Sequence[Labelled], console: Console
+    engines: Dict[str, Engine], test: Sequence[Labelled], classes: int, console: Console
 ) -> List[Dict[str, Any]]:
-    classes = len(folder.labels())
     _, height, width, _ = next(iter(engines.values())).input.shape
     size = int(height or 0), int(width or 0)
     answers = _answers(engines, test, size, console)
@@ -67,7 +70,6 @@ def _measure(
                 "throughput_ips": round(throughput[name], 1),
                 "gpu_ms": _gpu_times(engine, pixels[:1]),
                 "accuracy": _accuracy(name, answers, test, classes),
-                "forced": engines_here.forced(folder, name),
             }
         )
     return rows
@@ -90,7 +92,14 @@ def _answers(
 def _pixels(pictures: Sequence[Labelled], size: Any) -> np.ndarray:
     if not pictures:
         return np.random.RandomState(0).randint(0, 256, (BATCH, *size, 3)).astype(np.uint8)
-    return np.stack([load(picture.path, *size) for picture in pictures])
+    return np.stack([_load(picture.path, size) for picture in pictures])
+
+
+def _load(path: Path, size: Any) -> np.ndarray:
+    try:
+        return load(path, *size)
+    except PictureError as error:
+        raise EngineError("{}: {}".format(path, error)) from error
 
 
 def _gpu_times(engine: Engine, picture: np.ndarray) -> Optional[Dict[str, float]]:

@@ -1,16 +1,17 @@
 """`build`: every engine that this device can build."""
 
-import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 from benchmarks.device.folder import Folder, WrongUseError
-from benchmarks.progress import LOG_INTERVAL, Console
+from benchmarks.orders import fulfil_aloud, orders
+from benchmarks.progress import Console
 from engines.catalogue import MODULES, PRECISIONS, runs_here
 from engines.doctor import device_versions
 from engines.engine import EngineError
-from engines.orders import Order, fulfil
+from engines.orders import Order, tidy
 from engines.settings import EXPLICIT, Settings
+from engines.targets import RTX_TARGETS, refusal
 from engines.tensorrt import rtx, standard
 from engines.tensorrt.here import gpu_here, target_of
 
@@ -28,7 +29,7 @@ def build(
 
     Args:
         backends: None for those that are installed here.
-        precisions: None for all that this GPU is made for; one asked for by name must succeed.
+        precisions: None for all that this GPU is made for.
         pictures: folder of labelled pictures, for TensorRT's own calibrators.
         count: how many of its training pictures to calibrate on.
 
@@ -36,17 +37,31 @@ def build(
         The .json of each engine.
 
     Raises:
-        EngineError: one that was asked for by name could not be built, or none at all.
+        EngineError: one of a precision that was asked for could not be built, or none at all.
     """
     if settings.int8 != EXPLICIT:
         settings = _calibrated(folder, settings, pictures, count)
-    orders = list(_orders(backends or _installed(), precisions or PRECISIONS, settings))
-    made = [_build(folder, order, console) for order in orders]
+    gpu = gpu_here()
+    places = {standard.BACKEND: [standard.target_here()], rtx.BACKEND: []}
+    if gpu is not None and target_of(gpu) in RTX_TARGETS:
+        places[rtx.BACKEND] = [target_of(gpu)]
+    given = list(
+        orders(backends or _installed(), precisions or _suited(settings), places, settings)
+    )
+    made = [_build(folder, order, console) for order in given]
+    tidy(folder.engines, given)
     failed = [sidecar for sidecar in made if sidecar["status"] != "built"]
-    asked = [s for s in failed if (precisions or backends)]
-    for sidecar in asked or (failed if len(failed) == len(made) else []):
+    for sidecar in failed if precisions or len(failed) == len(made) else []:
         raise EngineError("{} could not be built: {}".format(sidecar["name"], sidecar["reason"]))
     return made
+
+
+def _suited(settings: Settings) -> List[str]:
+    """The precisions that this GPU is made for, or all by force."""
+    gpu = gpu_here()
+    if gpu is None or settings.force:
+        return list(PRECISIONS)
+    return [p for p in PRECISIONS if refusal(p, gpu.compute_capability) is None]
 
 
 def _installed() -> List[str]:
@@ -56,75 +71,25 @@ def _installed() -> List[str]:
     return found
 
 
-def _orders(
-    backends: Sequence[str], precisions: Sequence[str], settings: Settings
-) -> Iterator[Order]:
-    gpu = gpu_here()
-    places = {
-        standard.BACKEND: standard.target_here(),
-        rtx.BACKEND: standard.UNKNOWN if gpu is None else target_of(gpu),
-    }
-    for backend in backends:
-        # Only TensorRT itself has calibrators.
-        own = settings if backend == standard.BACKEND else settings._replace(int8=EXPLICIT)
-        for precision in precisions:
-            yield Order(backend, precision, places.get(backend, "cpu"), own)
-
-
 def _build(folder: Folder, order: Order, console: Console) -> Dict[str, Any]:
     graph = folder.graph(order.graph)
     impossible = None if graph.is_file() else "{} is not in the run".format(graph.name)
     console.say("build: {} ...".format(order.name))
-    sidecar, there = fulfil(
-        order,
-        graph,
-        folder.engines,
-        {"versions": device_versions()},
-        impossible,
-        _phases(order, console),
-    )
-    if there:
-        console.say("build: {} is up to date".format(order.name))
-    elif sidecar["status"] == "built":
-        console.say(
-            "build: {}: {:.1f} MB in {:.1f} s".format(
-                order.name, sidecar["size_bytes"] / 1e6, sidecar["build_seconds"]
-            )
-        )
-        if "forced" in sidecar["options"]:
-            console.warn("{} was forced: {}".format(order.name, sidecar["options"]["forced"]))
-    else:
-        console.warn("{} could not be built: {}".format(order.name, sidecar["reason"]))
-    return sidecar
-
-
-def _phases(order: Order, console: Console) -> Callable[[str, int, int], None]:
-    """Says how far TensorRT is with an engine, now and then."""
-    last = [time.perf_counter()]
-
-    def tell(phase: str, done: int, of: int) -> None:
-        if time.perf_counter() - last[0] >= LOG_INTERVAL:
-            last[0] = time.perf_counter()
-            console.say("build: {}: {}, {}/{}".format(order.name, phase, done, of))
-
-    return tell
+    about = {"versions": device_versions()}
+    return fulfil_aloud(order, graph, folder.engines, about, impossible, console)
 
 
 def _calibrated(
     folder: Folder, settings: Settings, pictures: Optional[Path], count: int
 ) -> Settings:
-    """The settings with what TensorRT's calibrator needs: a cache, or pictures."""
-    cache = str(folder.calibration_cache)
+    """The settings with what TensorRT's calibrator needs: pictures, or a cache in their place."""
     if pictures is None:
         if not folder.calibration_cache.is_file():
-            raise WrongUseError(
-                "--int8 {} needs {} (edgetrt quantize --calibration-cache VERSION writes it) or "
-                "--pictures DIR".format(settings.int8, cache)
-            )
-        return settings._replace(calibration_cache=cache)
+            raise WrongUseError("--int8 {} needs --pictures DIR".format(settings.int8))
+        return settings._replace(calibration_cache=str(folder.calibration_cache))
+    if count < 1:
+        raise WrongUseError("--calibration-images must be at least 1; received {}".format(count))
     found = folder.pictures("train", pictures)
     # Every so-manyth: they lie in the dataset class by class.
     chosen = found[:: max(1, len(found) // count)][:count]
-    return settings._replace(
-        calibration_cache=cache, calibration_pictures=tuple(str(p.path) for p in chosen)
-    )
+    return settings._replace(calibration_pictures=tuple(str(p.path) for p in chosen))

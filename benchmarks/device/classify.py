@@ -3,14 +3,11 @@
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
-import numpy as np
-
+from benchmarks.classify import likeliest
 from benchmarks.device import engines_here
+from benchmarks.device.engines_here import Known
 from benchmarks.device.folder import Folder, WrongUseError
-from engines.picture_file import PictureError
-from engines.preprocess import load
 
-TOP = 5
 FASTEST_FIRST = ("fp16", "int8", "fp32")  # where nothing was measured
 
 
@@ -21,33 +18,20 @@ def classify(folder: Folder, name: Optional[str], pictures: Sequence[Path]) -> L
         name: of the engine; None for TensorRT's in FP16, or what comes next to it.
 
     Returns:
-        For each picture, "path", "engine" and "top": classes with probabilities, the likeliest
-        first; or "path" and "error" for one that can't be used.
+        As `benchmarks.classify.likeliest`, and "engine", its name.
     """
-    labels = folder.labels()
-    name = name or _default(folder)
-    found = []  # type: List[Dict[str, Any]]
-    with engines_here.load(folder, name) as engine:
-        _, height, width, _ = engine.input.shape
-        for path in pictures:
-            try:
-                pixels = load(path, int(height or 0), int(width or 0))
-            except PictureError as error:
-                found.append({"path": str(path), "error": str(error)})
-                continue
-            probabilities = engine.infer(pixels[np.newaxis])[0]
-            best = np.argsort(-probabilities)[:TOP]
-            top = [{"label": labels[n], "probability": float(probabilities[n])} for n in best]
-            found.append({"path": str(path), "engine": name, "top": top})
-    return found
+    known = engines_here.choose(folder, name) if name else _default(folder)
+    with engines_here.load(folder, known) as engine:
+        answers = likeliest(engine, folder.labels(), pictures)
+    return [dict(answer, engine=known.name) for answer in answers]
 
 
-def _default(folder: Folder) -> str:
-    good, _ = engines_here.names(folder)
+def _default(folder: Folder) -> Known:
+    runnable = [known for known in engines_here.look(folder) if known.reason is None]
     for precision in FASTEST_FIRST:
-        for name in good:
-            if name.startswith("tensorrt-" + precision):
-                return name
-    if not good:
+        for known in runnable:
+            if known.name.startswith("tensorrt-" + precision) and not known.forced:
+                return known
+    if not runnable:
         raise WrongUseError("no engine of {} runs here; run: build --run DIR".format(folder.path))
-    return good[-1]
+    return runnable[-1]

@@ -33,6 +33,8 @@ def main(arguments: Optional[List[str]] = None) -> int:
     Returns:
         The exit code: 0, 1 failed work, 2 wrong use, 130 interrupted.
     """
+    for name in ("stdout", "stderr"):
+        _show_anything(name)
     args = _parser().parse_args(arguments)
     try:
         args.command(args, Console(args.quiet))
@@ -47,6 +49,14 @@ def main(arguments: Optional[List[str]] = None) -> int:
     except Exception as error:
         unexpected = "unexpected {}: {} (--debug shows where)".format(type(error).__name__, error)
         return _complain(unexpected, args, FAILED)
+
+
+def _show_anything(name: str) -> None:
+    """Let a stream escape what its encoding lacks: in the C locale, Python 3.6 knows ASCII only."""
+    stream = getattr(sys, name)
+    if stream.errors == "strict":
+        setattr(sys, name, open(stream.fileno(), "w", 1, stream.encoding, "backslashreplace",  # noqa: SIM115
+                                closefd=False))  # fmt: skip
 
 
 def _complain(error: Any, args: argparse.Namespace, code: int) -> int:

@@ -1,6 +1,6 @@
-"""The engines of a run that can run on this device."""
+"""The engines of a run, and which of them can run on this device."""
 
-from typing import Dict, List, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from benchmarks.device.folder import Folder, WrongUseError
 from benchmarks.progress import Console
@@ -11,77 +11,92 @@ from engines.engine import Engine, EngineError
 REFERENCE = TENSORFLOW + "-fp32"
 
 
-def names(folder: Folder) -> Tuple[List[str], Dict[str, str]]:
-    """The names of the engines that can run here, and of the others why not.
+class Known(NamedTuple):
+    """An engine of the run.
 
-    TensorFlow's comes first, where it is installed.
+    sidecar: its .json; empty for TensorFlow's.
+    reason: why it can't run here; None if it can.
     """
-    good, bad = [], {}
-    reason = tensorflow_graph.unavailable()
-    if reason is None and not folder.frozen_graph.is_file():
-        reason = "{} is not on this device".format(folder.frozen_graph)
-    if reason is None:
-        good.append(REFERENCE)
-    else:
-        bad[REFERENCE] = reason
+
+    name: str
+    sidecar: Dict[str, Any]
+    reason: Optional[str]
+
+    @property
+    def forced(self) -> Optional[str]:
+        """Why it was not meant for its GPU, if it was built all the same."""
+        against: Optional[str] = self.sidecar.get("options", {}).get("forced")
+        return against
+
+
+def look(folder: Folder) -> List[Known]:
+    """The engines of a run, TensorFlow's first."""
+    found = [Known(REFERENCE, {}, _no_tensorflow(folder))]
     for sidecar in read_sidecars(folder.engines) if folder.engines.is_dir() else []:
-        if sidecar["status"] != "built":
-            reason = sidecar["reason"]
-        elif not folder.is_current(sidecar):
-            reason = "it was built from an older model; build again"
-        else:
-            reason = cannot_run(sidecar)
-        if reason is None:
-            good.append(sidecar["name"])
-        else:
-            bad[sidecar["name"]] = reason
-    return good, bad
+        found.append(Known(sidecar["name"], sidecar, _why_not(folder, sidecar)))
+    return found
 
 
-def load(folder: Folder, name: str) -> Engine:
+def load(folder: Folder, known: Known) -> Engine:
+    """Load an engine that `look` has nothing against.
+
+    Raises:
+        EngineError: it does not load.
+    """
+    if known.name == REFERENCE:
+        return tensorflow_graph.load(str(folder.frozen_graph))
+    return load_engine(folder.engines, known.sidecar)
+
+
+def choose(folder: Folder, name: str) -> Known:
     """An engine of the run by its name.
 
     Raises:
         WrongUseError: there is none of that name that can run here.
-        EngineError: it does not load.
     """
-    good, bad = names(folder)
-    if name not in good:
-        raise WrongUseError(
-            "engine {} can't run here: {}; there are: {}".format(
-                name, bad.get(name, "there is none of that name"), ", ".join(good) or "none"
-            )
-        )
-    if name == REFERENCE:
-        return tensorflow_graph.load(str(folder.frozen_graph))
-    [sidecar] = [s for s in read_sidecars(folder.engines) if s["name"] == name]
-    return load_engine(folder.engines, sidecar)
+    found = look(folder)
+    reason: Optional[str] = "there is none of that name"
+    for known in found:
+        if known.name == name:
+            if known.reason is None:
+                return known
+            reason = known.reason
+    good = ", ".join(known.name for known in found if known.reason is None)
+    raise WrongUseError(
+        "engine {} can't run here: {}; there are: {}".format(name, reason, good or "none")
+    )
 
 
-def forced(folder: Folder, name: str) -> Optional[str]:
-    """Why an engine was not meant for this GPU, if it was built all the same."""
-    for sidecar in read_sidecars(folder.engines) if folder.engines.is_dir() else []:
-        if sidecar["name"] == name:
-            against: Optional[str] = sidecar["options"].get("forced")
-            return against
-    return None
-
-
-def load_all(folder: Folder, console: Console) -> Dict[str, Engine]:
-    """Every engine that can run here, by name; warns of those that fail.
+def load_all(folder: Folder, console: Console) -> List[Tuple[Known, Engine]]:
+    """Every engine that can run here, loaded; says of the others why not.
 
     Raises:
         WrongUseError: there is none.
     """
-    good, bad = names(folder)
-    for name, reason in bad.items():
-        console.say("{} does not run here: {}".format(name, reason))
-    engines = {}
-    for name in good:
+    engines = []
+    for known in look(folder):
+        if known.reason is not None:
+            console.say("{} does not run here: {}".format(known.name, known.reason))
+            continue
         try:
-            engines[name] = load(folder, name)
+            engines.append((known, load(folder, known)))
         except EngineError as error:
-            console.warn("{}: {}".format(name, error))
+            console.warn("{}: {}".format(known.name, error))
     if not engines:
         raise WrongUseError("no engine of {} runs here; run: build --run DIR".format(folder.path))
     return engines
+
+
+def _no_tensorflow(folder: Folder) -> Optional[str]:
+    reason = tensorflow_graph.unavailable()
+    if reason is None and not folder.frozen_graph.is_file():
+        reason = "{} is not on this device".format(folder.frozen_graph)
+    return reason
+
+
+def _why_not(folder: Folder, sidecar: Dict[str, Any]) -> Optional[str]:
+    if sidecar["status"] != "built":
+        return str(sidecar["reason"])
+    if not folder.is_current(sidecar):
+        return "it was built from an older model; build again"
+    return cannot_run(sidecar)

@@ -85,13 +85,13 @@ class Folder:
     def _dataset(self) -> List[Dict[str, Any]]:
         try:
             pictures = json.loads((self.path / "dataset.json").read_text("utf-8"))["pictures"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            return [dict(entry) for entry in pictures]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise WrongUseError(
                 "{}/dataset.json can't be read ({}); copy {} of the run".format(
                     self.path, error, COPY
                 )
             ) from error
-        return [entry for entry in pictures if isinstance(entry, dict)]
 
     def _take_lock(self, writes: bool) -> Optional[int]:
         mode = os.O_RDWR | os.O_CREAT if writes else os.O_RDONLY

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, NamedTuple, Optional
 
 from engines.engine import EngineError
-from engines.settings import EXPLICIT, Settings
+from engines.settings import Settings
 from engines.tensorrt.calibrator import BATCH as CALIBRATION_BATCH
 from engines.tensorrt.dialect import Dialect
 from engines.tensorrt.logger import log_of
@@ -51,7 +51,7 @@ def build_plan(
     trt, log = dialect.trt, log_of(dialect.trt)
     log.clear()
     builder = trt.Builder(log.logger)
-    network = dialect.create_network(builder, calibrated=settings.int8 != EXPLICIT)
+    network = dialect.create_network(builder, calibrated=make_calibrator is not None)
     _parse(dialect, log, network, onnx_path)
     dialect.adapt_network(network, target)
     source = network.get_input(0)
@@ -76,7 +76,11 @@ def build_plan(
     if calibrator is not None:
         fixed = (CALIBRATION_BATCH,) * 3
         config.set_calibration_profile(_profile(builder, source.name, picture, fixed))
-    data = builder.build_serialized_network(network, config)
+    try:
+        data = builder.build_serialized_network(network, config)
+    finally:
+        if calibrator is not None:
+            calibrator.free()
     if calibrator is not None and calibrator.error is not None:
         raise EngineError("calibration failed: {}".format(calibrator.error))
     if data is None:

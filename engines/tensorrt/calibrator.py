@@ -3,14 +3,17 @@
 Where the graph has Q/DQ pairs nothing of this is needed.
 """
 
-from contextlib import contextmanager
+import hashlib
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from engines.cache import cache_file
 from engines.engine import EngineError
 from engines.files import sha256_of
+from engines.picture_file import PictureError
 from engines.preprocess import load
 from engines.settings import Settings
 from engines.tensorrt import calibration_cache
@@ -24,64 +27,86 @@ CLASSES = {
 BATCH = 8  # pictures at a time
 
 
+def fingerprint(settings: Settings) -> str:
+    """SHA-256 of what a calibration rests on: the pictures' contents, or the cache's.
+
+    Raises:
+        EngineError: a picture can't be read.
+    """
+    paths = settings.calibration_pictures
+    if not paths and settings.calibration_cache and Path(settings.calibration_cache).is_file():
+        paths = (settings.calibration_cache,)
+    digest = hashlib.sha256()
+    try:
+        for path in paths:
+            digest.update(sha256_of(Path(path)).encode())
+    except OSError as error:
+        raise EngineError("{}: {}".format(error.filename, error.strerror)) from error
+    return digest.hexdigest()
+
+
 @contextmanager
 def calibration(
     trt: Any, settings: Settings, onnx_path: str
 ) -> Iterator[Callable[[Tuple[int, ...]], Any]]:
-    """Calibrate the build that happens inside, and keep what was found if it succeeds.
+    """Calibrate the build that happens inside.
+
+    What was found on pictures is kept in the user's cache folder, for the next build from the
+    same ones.
 
     Yields:
         A function from a picture's shape (height, width, 3) to the calibrator, to be called once.
 
     Raises:
-        EngineError: there are neither pictures nor a cache that fits, or a picture can't be read.
+        EngineError: there are neither pictures nor a cache that fits.
     """
+    version, algorithm = trt.__version__, CLASSES[settings.int8][1]
     digest = sha256_of(Path(onnx_path))
-    cache = _read_cache(settings, trt.__version__, digest)
-    made: List[Any] = []
+    fits = (version, algorithm, digest)
+    pictures = settings.calibration_pictures
+    if pictures:
+        place = cache_file("calibration", version, algorithm, digest, fingerprint(settings))
+        reason = calibration_cache.why_not(place, *fits)
+    else:
+        place = Path(settings.calibration_cache or "")
+        reason = calibration_cache.why_not(place, *fits)
+        if reason is not None:
+            raise EngineError(_advice(settings, version, reason))
+    if reason is None:
+        data = place.read_bytes()
+        yield lambda shape: _make_calibrator(trt, settings.int8, [], shape, data, None)
+        return
+    device, made = Device(), []  # type: Device, List[Any]
 
-    def make(shape: Tuple[int, ...], device: Optional[Device] = None) -> Any:
-        reads = [_reader(path, shape) for path in settings.calibration_pictures]
-        made.append(_make_calibrator(trt, settings.int8, reads, shape, cache, device))
+    def make(shape: Tuple[int, ...]) -> Any:
+        reads = [_reader(path, shape) for path in pictures]
+        made.append(_make_calibrator(trt, settings.int8, reads, shape, None, device))
         return made[0]
 
-    if cache is not None:
-        yield make
-        return
-    device = Device()
     with device.current():
-        yield lambda shape: make(shape, device)
-        made[0].free()
-        if settings.calibration_cache and made[0].written:
-            calibration_cache.keep(
-                Path(settings.calibration_cache),
-                made[0].written,
-                trt.__version__,
-                CLASSES[settings.int8][1],
-                digest,
-            )
+        yield make
+        if made[0].written:
+            with suppress(OSError):  # the next build calibrates again, and nothing else
+                calibration_cache.keep(place, made[0].written, *fits)
 
 
-def _read_cache(settings: Settings, version: str, onnx_sha256: str) -> Optional[bytes]:
+def _advice(settings: Settings, version: str, reason: str) -> str:
     path = settings.calibration_cache
-    reason = "there is none"
-    if path and Path(path).exists():
-        found = calibration_cache.why_not(
-            Path(path), version, CLASSES[settings.int8][1], onnx_sha256
-        )
-        if found is None:
-            return Path(path).read_bytes()
-        reason = "{}: {}".format(path, found)
-    if settings.calibration_pictures:
-        return None
-    raise EngineError(
-        "INT8 by a calibrator needs a calibration cache ({}) or training pictures; write one with: "
-        "edgetrt quantize --calibration-cache {}".format(reason, ".".join(version.split(".")[:3]))
-    )
+    text = "INT8 by a calibrator needs training pictures"
+    if settings.int8 == "entropy":
+        short = ".".join(version.split(".")[:3])
+        text += ", or what edgetrt quantize --calibration-cache {} writes".format(short)
+    return text + ("" if path is None else "; {} can't be used: {}".format(path, reason))
 
 
 def _reader(path: str, shape: Tuple[int, ...]) -> Callable[[], np.ndarray]:
-    return lambda: load(path, shape[0], shape[1])
+    def read() -> np.ndarray:
+        try:
+            return load(path, shape[0], shape[1])
+        except PictureError as error:
+            raise EngineError("{}: {}".format(path, error)) from error
+
+    return read
 
 
 def _make_calibrator(

@@ -92,17 +92,18 @@ class Dialect:
         """The engine's input and output."""
         return NamedTensors(self.trt, engine)
 
-    def contexts(self, engine: Any, plan_path: str) -> "Contexts":
+    def contexts(self, runtime: Any, engine: Any, plan: bytes) -> "Contexts":
         """Where execution contexts of an engine come from.
 
         Args:
-            plan_path: the engine's file; what makes the next start faster is kept beside it.
+            runtime: that the engine was loaded by.
+            plan: what it was loaded from.
         """
         return Contexts(engine)
 
 
 class Contexts:
-    """Makes execution contexts, one for each thread."""
+    """Makes execution contexts: one for each batch that is computed at a time."""
 
     def __init__(self, engine: Any) -> None:
         self._engine = engine

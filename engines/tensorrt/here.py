@@ -24,19 +24,20 @@ def why_none_runs() -> Optional[str]:
     return memory.unavailable()
 
 
-def why_elsewhere(sidecar: Dict[str, Any], version: str) -> Optional[str]:
-    """Why an engine can't run on this machine: it is for another GPU or TensorRT; None if it can.
+def why_elsewhere(sidecar: Dict[str, Any], version: Optional[str]) -> Optional[str]:
+    """Why an engine is not for this machine; None if it is.
 
     Args:
         sidecar: of an engine, with "target" and "depends".
-        version: of the TensorRT at hand.
+        version: of the TensorRT at hand; None if there is none.
     """
-    gpu = gpu_here()
+    gpu, depends = gpu_here(), sidecar["depends"]
     if gpu is None:
         return "it was built for {}; there is no NVIDIA GPU here".format(sidecar["target"])
     if sidecar["target"] != target_of(gpu):
         return "it was built for {}; this GPU is {}".format(sidecar["target"], target_of(gpu))
-    built_by = sidecar["depends"].get("tensorrt")
-    if built_by != version:
-        return "it was built by TensorRT {}; this is {}".format(built_by, version)
-    return why_none_runs()
+    if depends.get("gpu", gpu.name) != gpu.name:
+        return "it was built for a {}; this is a {}".format(depends["gpu"], gpu.name)
+    if version is not None and depends.get("tensorrt") != version:
+        return "it was built by TensorRT {}; this is {}".format(depends.get("tensorrt"), version)
+    return None

@@ -1,14 +1,16 @@
 """TensorRT-RTX: engines for RTX GPUs, built on a machine without one."""
 
+import hashlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Dict, Optional
 
 from engines.cache import cache_file
 from engines.engine import Engine, EngineError
-from engines.files import sha256_of, write_bytes
+from engines.files import write_bytes
 from engines.settings import DEFAULT, Settings
 from engines.targets import RTX_TARGETS
-from engines.tensorrt.build import build_apart
+from engines.tensorrt.apart import build_apart
 from engines.tensorrt.builder import Progress
 from engines.tensorrt.dialect import Contexts, Dialect
 from engines.tensorrt.here import gpu_here, target_of, why_elsewhere, why_none_runs
@@ -46,13 +48,11 @@ class Rtx(Dialect):
         """None: nothing is timed during a build, and a cache would ask for a GPU."""
         return None
 
-    def contexts(self, engine: Any, plan_path: str) -> Contexts:
+    def contexts(self, runtime: Any, engine: Any, plan: bytes) -> Contexts:
         """See `Dialect.contexts`; what was compiled at a first run is kept."""
-        return CachedContexts(
-            self.trt,
-            engine,
-            cache_file("runtime", self.trt.__version__, sha256_of(Path(plan_path))),
-        )
+        digest = hashlib.sha256(plan).hexdigest()
+        cache = cache_file("runtime", self.trt.__version__, digest)
+        return CachedContexts(self.trt, engine, cache)
 
 
 class CachedContexts(Contexts):
@@ -64,7 +64,7 @@ class CachedContexts(Contexts):
         self._config = engine.create_runtime_config()
         self._cache = self._config.create_runtime_cache()
         self._before = b""
-        if self._path.is_file():
+        with suppress(OSError):
             self._before = self._path.read_bytes()
             self._cache.deserialize(self._before)
         self._config.set_runtime_cache(self._cache)
@@ -78,7 +78,8 @@ class CachedContexts(Contexts):
         """See `Contexts.save`."""
         data = bytes(self._cache.serialize())
         if data != self._before:
-            write_bytes(self._path, data)
+            with suppress(OSError):  # the next start is slower then, and nothing else
+                write_bytes(self._path, data)
 
 
 def unavailable() -> Optional[str]:
@@ -101,7 +102,7 @@ def none_runs() -> Optional[str]:
 
 def cannot_run(sidecar: Dict[str, Any]) -> Optional[str]:
     """Why an engine that was built can't run on this machine; None if it can."""
-    return unavailable() or why_elsewhere(sidecar, _module().__version__)
+    return why_elsewhere(sidecar, version()) or none_runs()
 
 
 def graph_for(precision: str, settings: Settings) -> str:
@@ -161,6 +162,14 @@ def load(path: str, precision: str) -> Engine:
         EngineError: TensorRT-RTX refuses it, or CUDA fails.
     """
     return TensorRTEngine(Rtx(_module()), BACKEND, precision, path)
+
+
+def version() -> Optional[str]:
+    """The version that is installed; None if there is none."""
+    try:
+        return str(_module().__version__)
+    except ImportError:
+        return None
 
 
 def _module() -> Any:

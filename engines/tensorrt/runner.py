@@ -50,7 +50,7 @@ class TensorRTEngine(Engine):
                     "TensorRT can't load {}: {}; build it again".format(path, self._log.error())
                 )
             self._tensors = dialect.tensors(self._engine)
-            self._contexts = dialect.contexts(self._engine, path)
+            self._contexts: Any = dialect.contexts(self._runtime, self._engine, plan)
         self.input, self.output = self._tensors.input, self._tensors.output
         self.batch = self._tensors.batch
         self.picture: Tuple[Any, ...] = self.input.shape[1:]
@@ -58,6 +58,8 @@ class TensorRTEngine(Engine):
     def infer(self, pictures: np.ndarray) -> np.ndarray:
         """See `Engine.infer`; more pictures than the engine's largest batch go in several."""
         self.check_pictures(pictures)
+        if self._engine is None:
+            raise EngineError("the engine was closed")
         largest = self.batch[1]
         if len(pictures) > largest:
             parts = range(0, len(pictures), largest)
@@ -80,7 +82,7 @@ class TensorRTEngine(Engine):
                     yield self.infer(pictures)
                     continue
                 with self._device.current():
-                    lane = self._idle.pop() if self._idle else self._new_lane()
+                    lane = self._take_lane()
                     working.append(lane)
                     lane.start(pictures)
             while working:
@@ -134,17 +136,19 @@ class TensorRTEngine(Engine):
 
     def close(self) -> None:
         """See `Engine.close`; no thread may be at work."""
+        if self._engine is None:
+            return
         with self._device.current():
             self._contexts.save()
             while self._idle:
                 self._idle.pop().free()
             # In the order in which one rests on the other.
-            del self._contexts, self._engine, self._runtime
+            self._contexts = self._engine = self._runtime = None
 
     @contextmanager
     def _lane(self) -> Iterator["_Lane"]:
         """A lane for one batch; one in which something failed is not used again."""
-        lane = self._idle.pop() if self._idle else self._new_lane()
+        lane = self._take_lane()
         try:
             yield lane
         except BaseException:
@@ -152,8 +156,13 @@ class TensorRTEngine(Engine):
             raise
         self._idle.append(lane)
 
+    def _take_lane(self) -> "_Lane":
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._new_lane()
+
     def _new_lane(self) -> "_Lane":
-        self._log.clear()
         context = self._contexts.create()
         if context is None:
             raise EngineError("TensorRT can't run the engine: {}".format(self._log.error()))
@@ -196,7 +205,7 @@ class _Lane:
             if not self._tensors.set_shape(self.context, (rows, *self._picture)):
                 raise EngineError("TensorRT refuses a batch of {}: {}".format(rows, self._why()))
             self._rows = rows
-        np.copyto(self._source.host[: self._pictures], pictures, casting="unsafe")
+        np.copyto(self._source.host[: self._pictures], pictures)
         marks = iter(moments or ())
         self._mark(marks)
         self._source.upload(rows, self._stream)
@@ -217,10 +226,12 @@ class _Lane:
 
     def free(self) -> None:
         """Give everything back, after what may still be at work."""
-        self._stream.synchronize()
-        self._source.free()
-        self._result.free()
-        del self.context, self._stream
+        try:
+            self._stream.synchronize()
+        finally:
+            self._source.free()
+            self._result.free()
+            del self.context, self._stream
 
     def _mark(self, marks: Iterator[Any]) -> None:
         moment = next(marks, None)

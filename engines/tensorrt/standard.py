@@ -1,15 +1,13 @@
 """TensorRT 8, 10 and 11: engines for the very GPU they are built on."""
 
-import hashlib
-from pathlib import Path
 from typing import Any, Dict, Optional
 
 from engines.engine import Engine, EngineError
-from engines.files import sha256_of
 from engines.settings import DEFAULT, EXPLICIT, Settings
-from engines.targets import Gpu, default_workspace, refusal
-from engines.tensorrt.build import build_apart
+from engines.targets import Gpu, default_workspace, find_cuda, refusal
+from engines.tensorrt.apart import build_apart
 from engines.tensorrt.builder import Progress
+from engines.tensorrt.calibrator import fingerprint
 from engines.tensorrt.dialects import dialect_of
 from engines.tensorrt.here import gpu_here, target_of, why_elsewhere, why_none_runs
 from engines.tensorrt.runner import TensorRTEngine
@@ -52,12 +50,7 @@ def none_runs() -> Optional[str]:
 
 def cannot_run(sidecar: Dict[str, Any]) -> Optional[str]:
     """Why an engine that was built can't run on this machine; None if it can."""
-    reason = unavailable()
-    if reason is not None:
-        return reason
-    import tensorrt
-
-    return why_elsewhere(sidecar, tensorrt.__version__)
+    return why_elsewhere(sidecar, version()) or none_runs()
 
 
 def graph_for(precision: str, settings: Settings) -> str:
@@ -69,6 +62,16 @@ def graph_for(precision: str, settings: Settings) -> str:
     return dialect_of(tensorrt).graph_for(precision, settings.int8)
 
 
+def refuse(precision: str, settings: Settings) -> Optional[str]:
+    """Why an engine is not built here though it could be asked for; None if it is."""
+    import tensorrt
+
+    against = refusal(precision, _gpu().compute_capability)
+    if against is not None and not settings.force:
+        return against + " (--force builds it all the same)"
+    return dialect_of(tensorrt).refuse(settings)
+
+
 def depends(settings: Settings) -> Dict[str, Any]:
     """What an engine depends on, beside its graph and target."""
     import tensorrt
@@ -76,6 +79,7 @@ def depends(settings: Settings) -> Dict[str, Any]:
     gpu = _gpu()
     return {
         "tensorrt": tensorrt.__version__,
+        "cuda": find_cuda(),
         "gpu": gpu.name,
         "batch": list(settings.batch),
         "workspace": settings.workspace or default_workspace(gpu.compute_capability),
@@ -101,24 +105,15 @@ def build(
         target: as `target_here` gives it.
 
     Returns:
-        "options" that made it, with a "note" where it was forced, and "layers".
+        "options" that made it, with "forced" where the GPU is not made for it, and "layers".
 
     Raises:
-        EngineError: the GPU is not made for that precision, TensorRT can't be asked for these
-            settings, or the parser or builder refuses.
+        EngineError: the target is another, or the parser or builder refuses.
     """
-    import tensorrt
-
     gpu = _gpu()
     if target != target_of(gpu):
         raise EngineError("TensorRT builds only for the GPU it runs on, not for {}".format(target))
     against = refusal(precision, gpu.compute_capability)
-    if against is not None and not settings.force:
-        raise EngineError(against + " (--force builds it all the same)")
-    dialect = dialect_of(tensorrt)
-    impossible = dialect.refuse(settings)
-    if impossible is not None:
-        raise EngineError(impossible)
     made = build_apart(
         "tensorrt",
         onnx_path,
@@ -148,14 +143,16 @@ def load(path: str, precision: str) -> Engine:
 
 def _calibration(settings: Settings) -> Optional[str]:
     """By what TensorRT's own calibration would differ from another."""
-    if settings.int8 == EXPLICIT:
+    return None if settings.int8 == EXPLICIT else fingerprint(settings)
+
+
+def version() -> Optional[str]:
+    """The version that is installed; None if there is none."""
+    try:
+        import tensorrt
+    except ImportError:
         return None
-    if settings.calibration_pictures:
-        return hashlib.sha256(
-            "\n".join(settings.calibration_pictures).encode("utf-8", "surrogateescape")
-        ).hexdigest()
-    cache = Path(settings.calibration_cache or "")
-    return sha256_of(cache) if cache.is_file() else None
+    return str(tensorrt.__version__)
 
 
 def _gpu() -> Gpu:

@@ -20,8 +20,8 @@ class V10(Dialect):
 
     @property
     def newest_opset(self) -> int:
-        """20, of 10.0; later ones know more, which our graphs do not use."""
-        return 20
+        """20 from 10.0 on, 24 from 10.13 on, which also has runtime configurations."""
+        return 24 if hasattr(self.trt.ICudaEngine, "create_runtime_config") else 20
 
     def refuse(self, settings: Settings) -> Optional[str]:
         """See `Dialect.refuse`."""

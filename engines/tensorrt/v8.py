@@ -3,7 +3,13 @@
 from typing import Any, Optional, Tuple
 
 from engines.settings import EXPLICIT, Settings
-from engines.tensorrt.dialect import Dialect, NamedTensors, Tensors, one_input_one_output
+from engines.tensorrt.dialect import (
+    Contexts,
+    Dialect,
+    NamedTensors,
+    Tensors,
+    one_input_one_output,
+)
 
 
 class V8(Dialect):
@@ -19,9 +25,10 @@ class V8(Dialect):
     @staticmethod
     def is_spoken_by(trt: Any) -> bool:
         """See `Dialect.is_spoken_by`."""
-        return hasattr(trt.BuilderFlag, "FP16") and not hasattr(
-            trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED"
-        )
+        # The engine inspector came with 8.2; nothing older is known here.
+        old_enough = not hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED")
+        new_enough = hasattr(trt, "LayerInformationFormat")
+        return hasattr(trt.BuilderFlag, "FP16") and old_enough and new_enough
 
     @staticmethod
     def graph_for(precision: str, int8: str) -> str:
@@ -53,11 +60,39 @@ class V8(Dialect):
         else:
             config.max_workspace_size = size
 
+    def contexts(self, runtime: Any, engine: Any, plan: bytes) -> Contexts:
+        """See `Dialect.contexts`."""
+        return EngineEach(runtime, engine, plan)
+
     def tensors(self, engine: Any) -> Tensors:
         """By name from 8.5 on, by index before."""
         if hasattr(engine, "num_io_tensors"):
             return NamedTensors(self.trt, engine)
         return Bindings(self.trt, engine)
+
+
+class EngineEach(Contexts):
+    """Loads the engine again for each context but the first.
+
+    Up to TensorRT 8.6 an optimization profile serves one context at a time, and the engine has
+    one profile. Source: NvInferRuntime.h, IExecutionContext::setOptimizationProfileAsync.
+    """
+
+    def __init__(self, runtime: Any, engine: Any, plan: bytes) -> None:
+        super().__init__(engine)
+        self._runtime, self._plan = runtime, plan
+        self._unused = [engine]
+        self._kept = [engine]  # an engine outlives its context
+
+    def create(self) -> Any:
+        """See `Contexts.create`."""
+        if self._unused:
+            return self._unused.pop().create_execution_context()
+        engine = self._runtime.deserialize_cuda_engine(self._plan)
+        if engine is None:
+            return None
+        self._kept.append(engine)
+        return engine.create_execution_context()
 
 
 class Bindings(Tensors):

@@ -1,4 +1,4 @@
-"""The process in which an engine is built: `python -m engines.tensorrt.worker`.
+"""The process in which an engine is built; `engines.tensorrt.apart` starts it.
 
 A build may be killed for memory, or crash in native code; then only this process ends, and the
 one that started it says so. A line of JSON on stdin says what to build; each line on stdout is
@@ -12,9 +12,10 @@ import json
 import os
 import sys
 import threading
-from contextlib import ExitStack, contextmanager
+import time
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Dict, Iterator
+from typing import Any, Callable, Dict, Iterator
 
 import numpy as np
 
@@ -22,23 +23,28 @@ from engines.cache import cache_file
 from engines.engine import EngineError
 from engines.files import write_bytes
 from engines.settings import EXPLICIT, Settings
+from engines.targets import find_cuda
 from engines.tensorrt import memory
 from engines.tensorrt.builder import Progress, build_plan
 from engines.tensorrt.calibrator import calibration
 from engines.tensorrt.dialect import Dialect
 from engines.tensorrt.dialects import dialect_of
 
+ALIVE = 10.0  # seconds
+
 
 def main() -> None:
     """Build what stdin asks for."""
     request = json.loads(sys.stdin.readline())
-    protocol = os.fdopen(os.dup(1), "w", 1)
+    protocol, one_at_a_time = os.fdopen(os.dup(1), "w", 1), threading.Lock()
     os.dup2(2, 1)  # whatever libraries print must not come between
 
     def tell(kind: str, what: Any) -> None:
-        protocol.write(json.dumps({kind: what}) + "\n")
+        with one_at_a_time:
+            protocol.write(json.dumps({kind: what}) + "\n")
 
     threading.Thread(target=_end_with_starter, daemon=True).start()
+    threading.Thread(target=_tell_time, args=(tell,), daemon=True).start()
     try:
         tell("result", perform(request, lambda *step: tell("progress", step)))
     except EngineError as error:
@@ -65,11 +71,19 @@ def perform(request: Dict[str, Any], progress: Progress) -> Dict[str, Any]:
     dialect = dialect_of(trt)
     settings = Settings(**request["settings"])
     gpu = request["gpu"]
+    warnings = {}  # type: Dict[str, int]
     with ExitStack() as stack:
         measured = None
         if gpu is not None:
-            measured = cache_file("timing", trt.__version__, request["target"], gpu)
-            stack.enter_context(_alone(measured.with_suffix(".lock")))
+            cuda = str(find_cuda())
+            measured = cache_file("timing", trt.__version__, cuda, request["target"], gpu)
+            try:
+                stack.enter_context(_alone(measured.with_suffix(".lock")))
+                known = measured.read_bytes() if measured.exists() else b""
+            except OSError as error:
+                measured = None
+                text = "without a timing cache: {}: {}"
+                warnings[text.format(error.filename, error.strerror)] = 1
         calibrator = None
         if request["precision"] == "int8" and settings.int8 != EXPLICIT:
             calibrator = stack.enter_context(calibration(trt, settings, request["onnx"]))
@@ -80,29 +94,37 @@ def perform(request: Dict[str, Any], progress: Progress) -> Dict[str, Any]:
             request["target"],
             settings,
             request["workspace"],
-            measured.read_bytes() if measured and measured.exists() else b"",
+            known if measured else b"",
             calibrator,
             progress,
             detailed=gpu is not None,
         )
         Path(request["plan"]).write_bytes(plan.data)
         if measured and plan.timing_cache:
-            write_bytes(measured, plan.timing_cache)
+            with suppress(OSError):  # the next build takes longer, and nothing else
+                write_bytes(measured, plan.timing_cache)
     options = {
         "dialect": dialect.name,
         "workspace_bytes": request["workspace"],
-        "warnings": plan.warnings,
+        "warnings": dict(plan.warnings, **warnings),
     }
     return {"options": options, "layers": gpu and _layers(dialect, request)}
 
 
 def _layers(dialect: Dialect, request: Dict[str, Any]) -> Dict[str, Any]:
     """What the engine's layers are, and how long each takes."""
-    from engines.tensorrt.runner import TensorRTEngine
-
     reason = memory.unavailable()
     if reason is not None:
         return {"unavailable": reason}
+    try:
+        return _measure_layers(dialect, request)
+    except (EngineError, ValueError) as error:  # the engine was built all the same
+        return {"unavailable": str(error)}
+
+
+def _measure_layers(dialect: Dialect, request: Dict[str, Any]) -> Dict[str, Any]:
+    from engines.tensorrt.runner import TensorRTEngine
+
     with TensorRTEngine(dialect, "tensorrt", request["precision"], request["plan"]) as engine:
         pictures = np.zeros((engine.batch[0], *engine.picture), np.uint8)
         return {
@@ -121,10 +143,14 @@ def _alone(lock: Path) -> Iterator[None]:
         yield
 
 
+def _tell_time(tell: Callable[[str, Any], None]) -> None:
+    """Say every so often that there is life: TensorRT 8 tells nothing of a build of minutes."""
+    start = time.perf_counter()
+    while True:
+        time.sleep(ALIVE)
+        tell("progress", ("{:.0f} s so far".format(time.perf_counter() - start), 0, 0))
+
+
 def _end_with_starter() -> None:
     sys.stdin.read()
     os._exit(1)
-
-
-if __name__ == "__main__":
-    main()

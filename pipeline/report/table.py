@@ -16,10 +16,14 @@ def table(engines: list[dict[str, Any]]) -> str:
         ).rstrip()
         for row in rows
     ]
-    reasons = [
-        f"{e['name']}: {e['reason']}" for e in engines if e["reason"] and e["status"] != "built"
-    ]
+    reasons = [f"{e['name']}: {e['reason']}" for e in engines if _matters(e)]
     return "\n".join(lines + reasons)
+
+
+def _matters(engine: dict[str, Any]) -> bool:
+    """Whether the reason is news: that an engine was built for elsewhere is not."""
+    forced = "forced" in engine.get("options", {})
+    return bool(engine["reason"]) and (forced or engine["status"] != "built")
 
 
 def _row(engine: dict[str, Any]) -> tuple[str, ...]:

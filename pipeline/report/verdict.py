@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from engines.settings import CALIBRATORS
 from pipeline.report.format import (
     SIGNIFICANT,
     counted,
@@ -62,7 +63,10 @@ def label(engine: Engine) -> str:
     precision, backend, target = (
         shortened(engine[key], 40) for key in ("precision", "backend", "target")
     )
-    return f"{precision.upper()} on {backend}" + (f" for {target}" if target != "cpu" else "")
+    calibrated = engine["precision"] == "int8" and engine.get("int8") in CALIBRATORS
+    how = f" by {engine['int8']}" if calibrated else ""
+    place = f" for {target}" if target != "cpu" else ""
+    return f"{precision.upper()}{how} on {backend}{place}"
 
 
 def _median(engine: Engine | None) -> float | None:

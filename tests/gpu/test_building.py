@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -13,9 +15,11 @@ from known import KNOWN, ON_DOUBLE, Build, Built
 from onnx import helper, numpy_helper
 
 from benchmarks.device.selftest import ALLOWED
+from benchmarks.orders import orders
 from engines.catalogue import load_engine, module_of
 from engines.orders import LAYERS
 from engines.settings import DEFAULT, Settings
+from engines.tensorrt import calibration_cache
 
 PICTURES = KNOWN / "picture.png"
 
@@ -54,7 +58,7 @@ def test_what_a_build_measured_is_kept_for_the_next(
 ) -> None:
     if backend == "tensorrt-rtx":
         pytest.skip("TensorRT-RTX measures nothing during a build")
-    [cache] = timing_caches.glob("timing-*[!k]")
+    [cache] = timing_caches.glob("timing-*.cache")
     assert cache.stat().st_size
     cache.write_bytes(b"damaged" * 100)
     assert build(tmp_path, "fp32")["status"] == "built"  # it is made anew
@@ -94,6 +98,7 @@ def test_int8_where_there_is_none(
     with load_engine(tmp_path, forced) as engine:
         apart = np.abs(engine.infer(answers["pictures"]) - answers["int8"]).max()
     assert apart <= ALLOWED["int8"]
+    assert "no INT8 instructions" in build(tmp_path, "int8")["reason"]  # force is not remembered
 
 
 @pytest.mark.skipif(not ON_DOUBLE, reason="only the double can be told to be killed")
@@ -106,6 +111,36 @@ def test_a_build_killed_for_memory_says_what_to_do(
     assert "killed" in failed["reason"]
     assert "smaller --workspace than 300 MiB" in failed["reason"]
     assert not list(tmp_path.glob("*.plan"))
+
+
+def test_a_cache_folder_that_can_not_be_used_is_no_error(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    made = build(tmp_path, "fp32")
+    assert made["status"] == "built", made["reason"]
+    assert any("without a timing cache" in text for text in made["options"]["warnings"])
+
+
+def test_what_lies_in_the_current_folder_is_not_run(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit('json.py of the current folder was run')")
+    monkeypatch.chdir(tmp_path)
+    made = build(tmp_path, "fp32")
+    assert made["status"] == "built", made["reason"]
+
+
+def test_a_good_engine_stays_if_it_can_not_be_built_again(
+    backend: str, build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = build(tmp_path, "fp32")
+    monkeypatch.setattr(module_of(backend), "unavailable", lambda: "it is gone for a while")
+    assert build(tmp_path, "fp32")["reason"] == "it is gone for a while"
+    monkeypatch.undo()
+    assert build(tmp_path, "fp32") == made
+    assert (tmp_path / made["file"]).is_file()
 
 
 class TestCalibrator:
@@ -139,37 +174,95 @@ class TestCalibrator:
         assert refused["status"] == "unavailable"
         assert "no calibrators any more" in refused["reason"]
 
-    def test_pictures_then_their_cache(
-        self, settings: Settings, build: Build, tmp_path: Path, answers: dict[str, np.ndarray]
+    @staticmethod
+    def caches(timing_caches: Path) -> set[Path]:
+        return set(timing_caches.glob("calibration-*.cache"))
+
+    def test_what_pictures_gave_serves_the_next_build(
+        self, settings: Settings, build: Build, timing_caches: Path, tmp_path: Path
     ) -> None:
+        picture = tmp_path / "picture.png"
+        picture.write_bytes(PICTURES.read_bytes())
+        settings = settings._replace(calibration_pictures=(str(picture),) * 2)
+        before = self.caches(timing_caches)
         made = build(tmp_path, "int8", settings)
         assert made["status"] == "built", made["reason"]
         assert settings.int8 in made["name"]
-        from_cache = settings._replace(calibration_pictures=())
-        (tmp_path / "again").mkdir()
-        again = build(tmp_path / "again", "int8", from_cache)
+        [cache] = self.caches(timing_caches) - before
+        written = cache.stat().st_mtime_ns
+        again = build(tmp_path, "int8", settings._replace(batch=(1, 1, 2)))
+        assert again["file"] != made["file"]
+        assert cache.stat().st_mtime_ns == written
+        pixels = np.asarray(cv2.imread(str(picture)))
+        cv2.imwrite(str(picture), 255 - pixels)  # another picture of the same name
+        other = build(tmp_path, "int8", settings)
+        assert other["depends"]["calibration"] != made["depends"]["calibration"]
+        assert len(self.caches(timing_caches) - before) == 2
+
+    @pytest.fixture
+    def written(self, settings: Settings, build: Build, timing_caches: Path,
+                tmp_path: Path) -> tuple[Settings, dict[str, Any]]:  # fmt: skip
+        """Settings with a cache in place of pictures, and the engine that the pictures gave."""
+        (tmp_path / "pictures").mkdir()
+        for cache in timing_caches.glob("calibration-*"):
+            cache.unlink()
+        made = build(tmp_path / "pictures", "int8", settings)
+        [cache] = self.caches(timing_caches)
+        note = json.loads((cache.parent / (cache.stem + ".json")).read_text())
+        calibration_cache.keep(
+            tmp_path / "calibration.cache", cache.read_bytes(), note["version"],
+            note["algorithm"], note["onnx_sha256"],
+        )  # fmt: skip
+        cache.unlink()
+        path = str(tmp_path / "calibration.cache")
+        return settings._replace(calibration_pictures=(), calibration_cache=path), made
+
+    def test_a_cache_serves_in_place_of_pictures(
+        self, written: tuple[Settings, dict[str, Any]], build: Build, tmp_path: Path,
+        answers: dict[str, np.ndarray],
+    ) -> None:  # fmt: skip
+        settings, made = written
+        again = build(tmp_path, "int8", settings)
         assert again["status"] == "built", again["reason"]
-        with load_engine(tmp_path, made) as a, load_engine(tmp_path / "again", again) as b:
+        with load_engine(tmp_path / "pictures", made) as a, load_engine(tmp_path, again) as b:
             assert np.abs(a.infer(answers["pictures"]) - b.infer(answers["pictures"])).max() < 1e-3
 
     def test_a_cache_for_another_graph_is_refused(
-        self, settings: Settings, build: Build, tmp_path: Path
+        self, written: tuple[Settings, dict[str, Any]], build: Build, tmp_path: Path
     ) -> None:
-        assert build(tmp_path, "int8", settings)["status"] == "built"
         other = onnx.load(KNOWN / "model.fp32.onnx")
         other.doc_string = "another"
         onnx.save(other, tmp_path / "model.fp32.onnx")
-        refused = build(tmp_path, "int8", settings._replace(calibration_pictures=()),
-                        tmp_path / "model.fp32.onnx")  # fmt: skip
+        refused = build(tmp_path, "int8", written[0], tmp_path / "model.fp32.onnx")
         assert refused["status"] == "unavailable"
         assert "another graph" in refused["reason"]
+
+    def test_a_cache_of_another_version_is_refused(
+        self, written: tuple[Settings, dict[str, Any]], build: Build, tmp_path: Path
+    ) -> None:
+        cache = tmp_path / "calibration.cache"
+        note = json.loads(cache.with_suffix(".json").read_text())
+        data = re.sub(rb"^TRT-\d+", b"TRT-8001", cache.read_bytes())
+        calibration_cache.keep(cache, data, "8.0.1", note["algorithm"], note["onnx_sha256"])
+        refused = build(tmp_path, "int8", written[0])
+        assert refused["status"] == "unavailable"
+        assert "it was written for TRT-8001-" in refused["reason"]
 
     def test_neither_pictures_nor_cache(
         self, settings: Settings, build: Build, tmp_path: Path
     ) -> None:
         refused = build(tmp_path, "int8", settings._replace(calibration_pictures=()))
         assert refused["status"] == "unavailable"
-        assert "--calibration-cache" in refused["reason"]
+        assert "needs training pictures" in refused["reason"]
+        # The host writes caches for the entropy calibrator only.
+        assert ("--calibration-cache" in refused["reason"]) == (settings.int8 == "entropy")
+
+    def test_other_precisions_are_as_without(
+        self, settings: Settings, backend: str, precisions: list[str]
+    ) -> None:
+        places = {backend: [module_of(backend).target_here()]}
+        for order in orders([backend], precisions, places, settings):
+            assert (order.settings == settings) == (order.precision == "int8")
 
     def test_a_picture_that_is_none(self, settings: Settings, build: Build, tmp_path: Path) -> None:
         bad = tmp_path / "bad.png"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from known import CLASSES
 
+from engines.catalogue import PRECISIONS
 from pipeline.device_package import package
 
 
@@ -99,6 +101,55 @@ def test_int8_is_refused_where_there_is_none(
     assert "use --precision fp16" in said
 
 
+def test_all_that_the_gpu_is_made_for(
+    device: Device, backend: str, precisions: list[str], tmp_path: Path
+) -> None:
+    for name in ("onnx", "model"):
+        (tmp_path / name).symlink_to(device.run / name)
+    made, _ = Device(device.program, tmp_path)("build", "--engine", backend)
+    assert [engine["precision"] for engine in made] == [p for p in PRECISIONS if p in precisions]
+    assert {engine["status"] for engine in made} == {"built"}
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "words"),
+    [
+        ("dataset.json", '{"pictures": 3}', "dataset.json can't be read"),
+        ("dataset.json", "[" * 100_000, "dataset.json can't be read"),
+        ("dataset.json", '{"pictures": []}', "none of the run's test pictures"),
+        ("model/labels.txt", "one\n", "they are of different models"),
+    ],
+)
+def test_damaged_runs(device: Device, tmp_path: Path, file: str, text: str, words: str) -> None:
+    run = Path(shutil.copytree(device.run, tmp_path / "run"))
+    (run / file).write_text(text)
+    picture = next((run / "pictures").glob("*/*.png"))
+    if file == "dataset.json":
+        _, said = Device(device.program, run)("benchmark", "--pictures", run / "pictures", code=2)
+    else:
+        _, said = Device(device.program, run)("classify", picture, code=1)
+    assert words in said
+
+
+def test_a_bad_picture_is_named(device: Device, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(device.run, tmp_path / "run"))
+    picture = next((run / "pictures").glob("*/0.png"))
+    picture.write_bytes(picture.read_bytes()[:100])
+    _, said = Device(device.program, run)("benchmark", "--pictures", run / "pictures", code=1)
+    assert str(picture) in said
+
+
+def test_names_that_the_terminal_can_not_show(device: Device, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(device.run, tmp_path / "run"))
+    (run / "model" / "labels.txt").write_text("hell\né\n中\n", encoding="utf-8")
+    picture = next((run / "pictures").glob("*/*.png"))
+    command = [sys.executable, str(device.program), "classify", "--run", str(run), str(picture)]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "\\xe9" in done.stdout
+
+
 def test_two_builds_in_one_folder(device: Device) -> None:
     with (device.run / "run.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -106,11 +157,15 @@ def test_two_builds_in_one_folder(device: Device) -> None:
     assert "another command is at work" in said
 
 
-def test_wrong_use(device: Device, tmp_path: Path) -> None:
+def test_wrong_use(device: Device, backend: str, tmp_path: Path) -> None:
     _, said = device("classify", "--engine", "nothing", "a.png", code=2)
     assert "there is none of that name" in said
     _, said = device("build", "--precision", "int4", code=2)
     assert "fp32, fp16, int8" in said
+    if backend == "tensorrt":
+        flags = ["--int8", "entropy", "--pictures", device.run / "pictures"]
+        _, said = device("build", *flags, "--calibration-images", "0", code=2)
+        assert "at least 1; received 0" in said
     _, said = device("build", "--batch", "4,2,1", code=2)
     assert "growing numbers" in said
     _, said = device("classify", tmp_path / "missing.png", code=1)

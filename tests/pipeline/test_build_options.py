@@ -33,8 +33,8 @@ def test_unknown_target() -> None:
     ("settings", "words"),
     [
         (DEFAULT._replace(batch=(4, 2, 8)), "growing numbers"),
-        (DEFAULT._replace(batch=(0, 1, 8)), "from 1 on"),
-        (DEFAULT._replace(workspace=5), "at least 1 MiB"),
+        (DEFAULT._replace(batch=(0, 1, 8)), "from 1 to 1024"),
+        (DEFAULT._replace(workspace=5), "takes 1 to 1048576 MiB; received 0"),
         (DEFAULT._replace(int8="kl"), "entropy, minmax or explicit; received kl"),
     ],
 )

@@ -1,6 +1,7 @@
 """Loading an engine, and what can be asked about it."""
 
 import json
+import weakref
 from typing import Any
 
 import onnx
@@ -60,6 +61,8 @@ class ICudaEngine:
         self._values = {value.name: value for value in (*graph.input, *graph.output)}
         self._inputs = [value.name for value in graph.input]
         self._names = [*self._inputs, *(value.name for value in graph.output)]
+        # Up to 8.6 a profile is one context's at a time, and the first context takes it.
+        self._first: weakref.ref[IExecutionContext] = lambda: None  # type: ignore[assignment]
 
     @property
     def name(self) -> str:

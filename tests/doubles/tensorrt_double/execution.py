@@ -17,6 +17,7 @@ from pycuda import _gpu
 
 from . import messages
 from .network import NUMPY, Dims, dtype_of, shape_of
+from .played import played
 
 if TYPE_CHECKING:
     from .engine import ICudaEngine
@@ -45,6 +46,17 @@ class IExecutionContext:
         # A static input needs no shape.
         shapes = {name: shape_of(engine._values[name]) for name in engine._inputs}
         self._shapes = {name: shape for name, shape in shapes.items() if -1 not in shape}
+        dynamic = len(self._shapes) < len(shapes)
+        self._has_profile = True
+        if played().numbers < (10,) and dynamic and engine._first() is not None:
+            self._has_profile = False
+            messages.error(
+                "3: [executionContext.cpp::ExecutionContext] Profile 0 has been chosen by another "
+                "IExecutionContext. Use another profileIndex or destroy the IExecutionContext that "
+                "use this profile."
+            )
+        else:
+            engine._first = weakref.ref(self)
         self.name = ""
         self.profiler: IProfiler | None = None
         self.enqueue_emits_profile = True
@@ -57,8 +69,8 @@ class IExecutionContext:
 
     @property
     def active_optimization_profile(self) -> int:
-        """The first; the double knows no other."""
-        return 0
+        """The first, or none; the double knows no other."""
+        return 0 if self._has_profile else -1
 
     @property
     def all_binding_shapes_specified(self) -> bool:
@@ -143,6 +155,8 @@ class IExecutionContext:
     def _set_shape(self, function: str, name: str, shape: Sequence[int]) -> bool:
         if name not in self._engine._inputs:
             return self._fail(function, f"{name} is no input")
+        if not self._has_profile:
+            return self._fail(function, "no optimization profile has been set so far")
         given = tuple(int(length) for length in shape)
         small, _, large = self._engine._profile_shapes(name, 0)
         self._shapes.pop(name, None)

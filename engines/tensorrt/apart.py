@@ -1,7 +1,6 @@
 """Starting a build in a process of its own, and saying what became of it."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -12,6 +11,15 @@ from typing import IO, Any, Dict, Optional
 from engines.engine import EngineError
 from engines.settings import Settings
 from engines.tensorrt.builder import Progress
+
+# The folder or zip file that this program is. What lies in the current folder is not run.
+HOME = str(Path(__file__).parents[2])
+START = """
+import sys
+sys.path[0] = sys.argv[1]
+from engines.tensorrt.worker import main
+main()
+"""
 
 
 def build_apart(
@@ -49,14 +57,16 @@ def build_apart(
         "gpu": gpu,
     }
     with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "engines.tensorrt.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=said,
-            env=_environment(),
-            universal_newlines=True,
-        )
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-c", START, HOME],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=said,
+                universal_newlines=True,
+            )
+        except OSError as error:
+            raise EngineError("the build can't be started: {}".format(error)) from error
         with process:
             try:
                 outcome = _follow(process, request, progress)
@@ -86,13 +96,6 @@ def _follow(process: Any, request: Dict[str, Any], progress: Optional[Progress])
         elif progress is not None:
             progress(*message["progress"])
     return outcome
-
-
-def _environment() -> Dict[str, str]:
-    """This process's, in which the other finds the same code: in a folder or in a zip file."""
-    home = str(Path(__file__).parents[2])
-    others = os.environ.get("PYTHONPATH")
-    return dict(os.environ, PYTHONPATH=home + (os.pathsep + others if others else ""))
 
 
 def _death(code: int, onnx_path: str, workspace: int, said: IO[bytes]) -> str:
