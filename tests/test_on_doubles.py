@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from known import KNOWN
 from play import environment
 
 TESTS = Path(__file__).parent
@@ -29,17 +33,107 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def outcomes(driver: Path) -> dict[str, subprocess.CompletedProcess[str]]:
+    """What pytest says of tests/gpu on each board; two boards at a time."""
+
+    def on(board: str) -> subprocess.CompletedProcess[str]:
+        version, capability = BOARDS[board]
+        return subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", TESTS / "gpu"],
+            env=environment(version, EDGETRT_DOUBLE_CC=capability, LD_LIBRARY_PATH=str(driver)),
+            capture_output=True,
+            text=True,
+            timeout=900,
+        )
+
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(BOARDS, pool.map(on, BOARDS), strict=True))
+
+
 @pytest.mark.parametrize("board", BOARDS)
-def test_everything_that_needs_a_gpu(board: str, driver: Path) -> None:
-    version, compute_capability = BOARDS[board]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", TESTS / "gpu"],
-        env=environment(version, EDGETRT_DOUBLE_CC=compute_capability, LD_LIBRARY_PATH=str(driver)),
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+def test_everything_that_needs_a_gpu(
+    board: str, outcomes: dict[str, subprocess.CompletedProcess[str]]
+) -> None:
+    done = outcomes[board]
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+
+
+def device(
+    arguments: list[object], environment: dict[str, str], code: int
+) -> subprocess.CompletedProcess[str]:
+    """Run the device program from this checkout."""
+    command = [sys.executable, "-m", "benchmarks.device", *map(str, arguments)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment, cwd=TESTS.parent, timeout=100
+    )
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run folder with the known network."""
+    shutil.copytree(KNOWN, tmp_path / "run" / "onnx")
+    (tmp_path / "run" / "model").mkdir()
+    (tmp_path / "run" / "model" / "labels.txt").write_text("a\nb\nc\n")
+    return tmp_path / "run"
+
+
+def test_tensorrt_without_a_gpu(run: Path) -> None:
+    known = environment("8.2.1")
+    done = device(["build", "--run", run, "--engine", "tensorrt"], known, 1)
+    assert "there is no NVIDIA GPU" in done.stderr
+    assert "no NVIDIA GPU" in device(["doctor"], known, 0).stdout
+
+
+def test_tensorrt_without_pycuda(run: Path, driver: Path, tmp_path: Path) -> None:
+    known = environment(
+        "8.2.1", EDGETRT_DOUBLE_CC="6.2", EDGETRT_DOUBLE_NO_PYCUDA="1",
+        LD_LIBRARY_PATH=str(driver), XDG_CACHE_HOME=str(tmp_path / "cache"),
+    )  # fmt: skip
+    device(["build", "--run", run, "--engine", "tensorrt", "--precision", "fp16"], known, 0)
+    layers = json.loads((run / "engines" / "layers" / "tensorrt-fp16-sm62.json").read_text())
+    assert "pycuda" in layers["unavailable"]
+    chosen = ["--engine", "tensorrt-fp16-sm62", run / "onnx" / "picture.png"]
+    done = device(["classify", "--run", run, *chosen], known, 2)
+    assert "pip3 install pycuda" in done.stderr
+
+
+def test_engines_of_one_board_on_another(run: Path, driver: Path, tmp_path: Path) -> None:
+    cache = str(tmp_path / "cache")
+
+    def board(version: str, capability: str) -> dict[str, str]:
+        return environment(
+            version, EDGETRT_DOUBLE_CC=capability, LD_LIBRARY_PATH=str(driver), XDG_CACHE_HOME=cache
+        )
+
+    flags = ["--run", run, "--engine", "tensorrt", "--precision", "fp32"]
+    device(["build", *flags], board("8.2.1", "6.2"), 0)
+    picture = run / "onnx" / "picture.png"
+    chosen = ["--run", run, "--engine", "tensorrt-fp32-sm62", picture]
+    device(["classify", *chosen], board("8.2.1", "6.2"), 0)
+    done = device(["classify", *chosen], board("8.2.1", "7.2"), 2)
+    assert "it was built for sm62; this GPU is sm72" in done.stderr
+    done = device(["classify", *chosen], board("8.5.2", "6.2"), 2)
+    assert "it was built by TensorRT 8.2.1; this is 8.5.2" in done.stderr
+    # What is loaded without that check, TensorRT itself refuses, and it is still no crash.
+    [plan] = (run / "engines").glob("*.plan")
+    script = (
+        "import sys\n"
+        "from engines.engine import EngineError\n"
+        "from engines.tensorrt import standard\n"
+        "try: standard.load(sys.argv[1], 'fp32')\n"
+        "except EngineError as error: print(error)"
+    )
+    for known in (board("8.2.1", "7.2"), board("8.5.2", "6.2")):
+        command = [sys.executable, "-c", script, str(plan)]
+        said = subprocess.run(
+            command, capture_output=True, text=True, env=known, cwd=TESTS.parent, check=True
+        )
+        assert "TensorRT can't load" in said.stdout
+        assert "build it again" in said.stdout
 
 
 def test_without_a_gpu_it_is_not_green() -> None:

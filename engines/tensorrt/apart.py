@@ -13,7 +13,7 @@ from engines.settings import Settings
 from engines.tensorrt.builder import Progress
 
 # The folder or zip file that this program is. What lies in the current folder is not run.
-HOME = str(Path(__file__).parents[2])
+HOME = str(Path(__file__).resolve().parents[2])
 START = """
 import sys
 sys.path[0] = sys.argv[1]

@@ -23,7 +23,7 @@ def environment(version: str, **settings: str) -> dict[str, str]:
     """The environment of a process in which TensorRT and pycuda are played.
 
     Args:
-        settings: EDGETRT_DOUBLE_CC, _MEMORY, _PYCUDA or _KILL.
+        settings: EDGETRT_DOUBLE_CC, _MEMORY, _PYCUDA, _NO_PYCUDA or _KILL.
     """
     path = os.pathsep.join(filter(None, [*PATHS, os.environ.get("PYTHONPATH")]))
     return {**os.environ, "PYTHONPATH": path, "EDGETRT_DOUBLE": version, **settings}

@@ -1,5 +1,9 @@
-"""The names of pycuda.driver that programs use, over the GPU that `_gpu` plays."""
+"""The names of pycuda.driver that programs use, over the GPU that `_gpu` plays.
 
+With EDGETRT_DOUBLE_NO_PYCUDA set it is as if pycuda were not installed.
+"""
+
+import os
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -27,6 +31,9 @@ from ._gpu import (
 from ._gpu import (
     Stream as _Stream,
 )
+
+if os.environ.get("EDGETRT_DOUBLE_NO_PYCUDA"):
+    raise ImportError("No module named 'pycuda'")
 
 __all__ = [
     "Context", "Device", "DeviceAllocation", "Error", "Event", "HostPointer", "LaunchError",
