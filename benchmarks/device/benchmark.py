@@ -1,12 +1,13 @@
 """`benchmark`: every engine on this device side by side, in latency and accuracy."""
 
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from benchmarks import accuracy
 from benchmarks.device import engines_here
+from benchmarks.device.engines_here import Known
 from benchmarks.device.folder import Folder, Labelled
 from benchmarks.latency import (
     BATCH,
@@ -25,12 +26,16 @@ from engines.tensorrt.runner import GpuTimes, TensorRTEngine
 TIMED = 50  # batches of one picture that the GPU's own clock is read for
 
 
-def benchmark(folder: Folder, pictures: Optional[Path], console: Console) -> List[Dict[str, Any]]:
+def benchmark(
+    folder: Folder, pictures: Optional[Path], graphs: bool, console: Console
+) -> List[Dict[str, Any]]:
     """Measure all engines that run here, TensorFlow among them where it is installed.
 
     Args:
         pictures: folder of labelled pictures, whose test split is answered; None: latency only,
             on noise.
+        graphs: measure TensorRT's engines a second time, with their batches recorded as CUDA
+            graphs.
 
     Returns:
         For each engine "name", "latency_ms" (percentiles, "n"), "throughput_ips" (pictures a
@@ -39,6 +44,8 @@ def benchmark(folder: Folder, pictures: Optional[Path], console: Console) -> Lis
     """
     test = folder.pictures("test", pictures) if pictures else []
     loaded = engines_here.load_all(folder, console)
+    if graphs:
+        loaded += _recorded(folder, loaded, console)
     engines = {known.name: engine for known, engine in loaded}
     try:
         rows = _measure(engines, test, len(folder.labels()), console)
@@ -47,6 +54,26 @@ def benchmark(folder: Folder, pictures: Optional[Path], console: Console) -> Lis
             engine.close()
     forced = {known.name: known.forced for known, _ in loaded}
     return [dict(row, forced=forced[row["name"]]) for row in rows]
+
+
+def _recorded(
+    folder: Folder, loaded: Sequence[Tuple[Known, Engine]], console: Console
+) -> List[Tuple[Known, Engine]]:
+    """Each of TensorRT's engines again, recorded."""
+    found = []
+    for known, engine in loaded:
+        if isinstance(engine, TensorRTEngine):
+            twin: Any = engines_here.load(folder, known)
+            twin.graphs = True
+            picture = np.zeros((1, *engine.picture), np.uint8)
+            try:
+                for _ in range(2):
+                    twin.infer(picture)
+                found.append((known._replace(name=known.name + " (graph)"), twin))
+            except EngineError as error:
+                console.warn("{}: {}".format(known.name, error))
+                twin.close()
+    return found
 
 
 def _measure(

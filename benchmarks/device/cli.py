@@ -114,7 +114,7 @@ def _benchmark(args: argparse.Namespace, console: Console) -> None:
     from benchmarks.device.benchmark import benchmark, table
 
     with Folder(args.run) as folder:
-        rows = benchmark(folder, args.pictures, console)
+        rows = benchmark(folder, args.pictures, args.cuda_graph, console)
     _show(args, rows)
     if not args.json:
         print(table(rows))
@@ -204,6 +204,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         type=Path,
         help="the labelled pictures, whose test split is answered (without: latency only)",
+    )
+    benchmark.add_argument(
+        "--cuda-graph",
+        action="store_true",
+        help="measure TensorRT's engines also with their batches recorded as CUDA graphs",
     )
     command("selftest", _selftest, "build and run a small network whose answers are known", False)
     return parser

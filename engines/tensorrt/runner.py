@@ -9,6 +9,7 @@ import numpy as np
 
 from engines.engine import Engine, EngineError
 from engines.tensorrt.dialect import Dialect, Tensors
+from engines.tensorrt.graph import Graph, record
 from engines.tensorrt.logger import Log, log_of
 from engines.tensorrt.memory import Device
 
@@ -27,6 +28,8 @@ class TensorRTEngine(Engine):
     """An engine on this machine's first GPU; may be used from several threads.
 
     Attributes:
+        graphs: whether batches are recorded as CUDA graphs, each size of one when it comes again;
+            to be set before the first. Not every network can be.
         batch: the smallest and the largest that it computes in one go.
         picture: height, width and channels of one.
     """
@@ -53,6 +56,7 @@ class TensorRTEngine(Engine):
             self._contexts: Any = dialect.contexts(self._runtime, self._engine, plan)
         self.input, self.output = self._tensors.input, self._tensors.output
         self.batch = self._tensors.batch
+        self.graphs = False
         self.picture: Tuple[Any, ...] = self.input.shape[1:]
 
     def infer(self, pictures: np.ndarray) -> np.ndarray:
@@ -114,6 +118,7 @@ class TensorRTEngine(Engine):
         self.check_pictures(pictures)
         with self._device.current():
             lane = self._new_lane()  # a profiler can't be taken off its context again
+            lane.forget_graphs()  # it sees each layer only where they are started one by one
             try:
                 lane.start(pictures)
                 lane.finish()
@@ -166,7 +171,7 @@ class TensorRTEngine(Engine):
         context = self._contexts.create()
         if context is None:
             raise EngineError("TensorRT can't run the engine: {}".format(self._log.error()))
-        return _Lane(self._device, self._tensors, context, self._log)
+        return _Lane(self._device, self._tensors, context, self._log, self.graphs)
 
     def _finish(self, working: Deque["_Lane"]) -> np.ndarray:
         with self._device.current():
@@ -181,8 +186,11 @@ class _Lane:
     Contexts are not to be shared by threads, and buffers are made once, for the largest batch.
     """
 
-    def __init__(self, device: Device, tensors: Tensors, context: Any, log: Log) -> None:
+    def __init__(
+        self, device: Device, tensors: Tensors, context: Any, log: Log, graphs: bool
+    ) -> None:
         self.context = context
+        self._graphs: Optional[Dict[int, Graph]] = {} if graphs else None  # by number of rows
         self._tensors, self._log = tensors, log
         largest = tensors.batch[1]
         self._stream = device.stream()
@@ -200,13 +208,25 @@ class _Lane:
             moments: four events to record: before, after upload, compute and download.
         """
         self._pictures = len(pictures)
+        np.copyto(self._source.host[: self._pictures], pictures)
         rows = max(self._pictures, self._tensors.batch[0])
-        if rows != self._rows:
+        recorded = None if moments else self._graphs and self._graphs.get(rows)
+        if recorded:
+            recorded.launch(self._stream.handle)
+            return
+        changed = rows != self._rows
+        if changed:
             if not self._tensors.set_shape(self.context, (rows, *self._picture)):
                 raise EngineError("TensorRT refuses a batch of {}: {}".format(rows, self._why()))
             self._rows = rows
-        np.copyto(self._source.host[: self._pictures], pictures)
-        marks = iter(moments or ())
+        if self._graphs is None or moments or changed:
+            self._enqueue(rows, iter(moments or ()))
+        else:  # TensorRT's preparations for the shape were made in the run before
+            stream = self._stream.handle
+            self._graphs[rows] = record(stream, lambda: self._enqueue(rows, iter(())))
+            self._graphs[rows].launch(stream)
+
+    def _enqueue(self, rows: int, marks: Iterator[Any]) -> None:
         self._mark(marks)
         self._source.upload(rows, self._stream)
         self._mark(marks)
@@ -217,6 +237,10 @@ class _Lane:
         self._mark(marks)
         self._result.download(rows, self._stream)
         self._mark(marks)
+
+    def forget_graphs(self) -> None:
+        """Start every batch call by call."""
+        self._graphs = None
 
     def finish(self) -> np.ndarray:
         """Wait for the batch; its answers."""
@@ -229,6 +253,8 @@ class _Lane:
         try:
             self._stream.synchronize()
         finally:
+            for graph in (self._graphs or {}).values():
+                graph.free()
             self._source.free()
             self._result.free()
             del self.context, self._stream

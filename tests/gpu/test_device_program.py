@@ -91,6 +91,13 @@ def test_benchmark(device: Device, backend: str, precisions: list[str]) -> None:
         assert len(row["accuracy"]["confusion"]) == len(CLASSES)
 
 
+def test_benchmark_with_graphs(device: Device, backend: str, precisions: list[str]) -> None:
+    rows, _ = device("benchmark", "--cuda-graph")
+    recorded = [row for row in rows if row["name"].endswith(" (graph)")]
+    assert len(recorded) == len(precisions)
+    assert all(row["name"].startswith(backend) and row["accuracy"] is None for row in recorded)
+
+
 def test_int8_is_refused_where_there_is_none(
     device: Device, backend: str, precisions: list[str]
 ) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,54 @@ def test_threads_do_not_disturb_each_other(engine: Engine, answers: dict[str, An
         thread.join()
     assert len(apart) == 24
     assert max(apart) <= ALLOWED["fp32"]
+
+
+@pytest.fixture
+def recorded(built: Built) -> Iterator[TensorRTEngine]:
+    """The engine with its batches recorded as CUDA graphs."""
+    with load_engine(built[0], built[1]["fp32"]) as loaded:
+        assert isinstance(loaded, TensorRTEngine)
+        loaded.graphs = True
+        yield loaded
+
+
+def test_graphs_answer_as_calls_do(recorded: TensorRTEngine, answers: dict[str, Any]) -> None:
+    pictures, wanted = many(answers, 40)
+    for start, count in [(0, 1), (1, 1), (2, 1), (3, 8), (4, 8), (5, 1), (6, 8), (7, 40), (0, 40)]:
+        found = recorded.infer(pictures[start : start + count])
+        assert np.abs(found - wanted[start : start + count]).max() <= ALLOWED["fp32"]
+    found = np.concatenate(list(recorded.stream(pictures[i : i + 5] for i in range(0, 40, 5))))
+    assert np.abs(found - wanted).max() <= ALLOWED["fp32"]
+    timed, times = recorded.infer_timed(pictures[:1])
+    assert np.abs(timed - wanted[:1]).max() <= ALLOWED["fp32"]
+    assert times.compute > 0
+    assert recorded.layer_times(pictures[:1])
+
+
+def test_graphs_in_threads(recorded: TensorRTEngine, answers: dict[str, Any]) -> None:
+    pictures, wanted = many(answers, 8)
+
+    def work(place: int) -> float:
+        found = [recorded.infer(pictures[place : place + 1]) for _ in range(5)]
+        return float(np.abs(np.concatenate(found) - wanted[place]).max())
+
+    with ThreadPoolExecutor(3) as pool:
+        assert max(pool.map(work, range(8))) <= ALLOWED["fp32"]
+
+
+def test_what_can_not_be_recorded_is_an_error(
+    recorded: TensorRTEngine, answers: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Old:
+        """A driver from before CUDA 10.1."""
+
+    pictures, wanted = many(answers, 1)
+    recorded.infer(pictures)
+    monkeypatch.setattr("engines.tensorrt.graph.ctypes.CDLL", lambda name: Old())
+    with pytest.raises(EngineError, match="no CUDA graphs"):
+        recorded.infer(pictures)
+    recorded.graphs = False
+    assert np.abs(recorded.infer(pictures) - wanted).max() <= ALLOWED["fp32"]
 
 
 def test_the_gpu_is_timed(engine: TensorRTEngine, answers: dict[str, np.ndarray]) -> None:

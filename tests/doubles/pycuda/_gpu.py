@@ -113,13 +113,32 @@ class Stream:
     def __init__(self, context: "Context", handle: int) -> None:
         self.context, self.handle = context, handle
         self._work: deque[Callable[[], None]] = deque()
+        self._recorded: list[Callable[[], None]] | None = None
+        self._spoilt = False
 
     def put(self, work: Callable[[], None]) -> None:
-        """Add work at the end."""
-        self._work.append(work)
+        """Add work at the end, or to what is recorded."""
+        (self._work if self._recorded is None else self._recorded).append(work)
+
+    @property
+    def captures(self) -> bool:
+        """Whether work is being recorded instead of queued."""
+        return self._recorded is not None
+
+    def capture(self) -> None:
+        """Record work from now on."""
+        self._recorded, self._spoilt = [], False
+
+    def end_capture(self) -> list[Callable[[], None]] | None:
+        """What was recorded; None if someone waited for the stream meanwhile."""
+        recorded, self._recorded = self._recorded, None
+        return None if self._spoilt else recorded
 
     def step(self) -> bool:
         """Do the first work; False if there is none left."""
+        if self.captures:
+            self._spoilt = True
+            raise LogicError("operation not permitted when stream is capturing")
         with gpu.running:
             if not self._work:
                 return False

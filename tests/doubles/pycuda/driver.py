@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from . import VERSION
+from . import VERSION, _graphs
 from ._gpu import (
     Context as _Context,
 )
@@ -34,6 +34,7 @@ from ._gpu import (
 
 if os.environ.get("EDGETRT_DOUBLE_NO_PYCUDA"):
     raise ImportError("No module named 'pycuda'")
+_graphs.register()
 
 __all__ = [
     "Context", "Device", "DeviceAllocation", "Error", "Event", "HostPointer", "LaunchError",

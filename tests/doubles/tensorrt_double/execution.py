@@ -43,6 +43,7 @@ class IExecutionContext:
         self._waiting: deque[tuple[int, int]] = deque()  # thread and stream of unfinished work
         self._addresses: dict[str, int] = {}
         self._times: Times | None = None
+        self._prepared: dict[str, Any] = {}
         # A static input needs no shape.
         shapes = {name: shape_of(engine._values[name]) for name in engine._inputs}
         self._shapes = {name: shape for name, shape in shapes.items() if -1 not in shape}
@@ -212,17 +213,26 @@ class IExecutionContext:
                 _gpu.gpu.bytes_at(addresses[name], self._engine._bytes(name, shape), cuda)
         except _gpu.LogicError as problem:
             return self._fail(function, f"tensor {name}: {problem}")
-        self._waiting.append((threading.get_ident(), stream_handle))
+        if not stream.captures:
+            self._waiting.append((threading.get_ident(), stream_handle))
+        elif not self._ran_with(shapes):
+            return self._fail(function, "a run with these shapes must come before its capture")
+        self._prepared = dict(shapes)
         stream.put(_run(weakref.ref(self), addresses, shapes, self.profiler is not None))
         if self.profiler is not None and self.enqueue_emits_profile:
             stream.run()  # as TensorRT, which waits in order to tell the times
             self.report_to_profiler()
         return True
 
+    def _ran_with(self, shapes: dict[str, Any]) -> bool:
+        """Whether the run before had these shapes; TensorRT makes its preparations in one."""
+        return self._prepared == shapes
+
     def _finish(self, addresses: dict[str, int], shapes: dict[str, Any], timed: bool) -> None:
         """What happens when the stream has come to a run."""
         engine = self._engine
-        self._waiting.popleft()
+        if self._waiting:  # not what a graph launches
+            self._waiting.popleft()
         memory = {
             name: _gpu.gpu.bytes_at(address, engine._bytes(name, shapes[name]), engine._cuda)
             for name, address in addresses.items()
