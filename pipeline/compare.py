@@ -67,7 +67,7 @@ def compare(run: Run, console: Console) -> dict[str, Any]:
         "machine": machine(),
         "accuracy_guard": _digest(run.stage("quantize")["results"].get("accuracy_guard")),
         "backends": backends_here(),
-        "reproduce": _digest(_commands(run, dataset)),
+        "build": _digest(run.stage("build")["options"]),  # as the report says how to do it again
     }
     run.perform("compare", [run.frozen_graph, *sorted(engines)], options, work, console)
     return report or read_report(run)
