@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from engines.settings import DEFAULT
 from engines.text import printable
 from pipeline.errors import PipelineError
 from pipeline.report import format as figures
@@ -63,6 +64,7 @@ def render(report: Mapping[str, Any]) -> str:
             confusions=_confusions(rows, report["dataset"]["classes"]),
             guard=_accuracy_guard(report.get("accuracy_guard")),
             max_listed=MAX_LISTED,
+            usual_batch=list(DEFAULT.batch),
             long_table=LONG_TABLE,
         )
     )
