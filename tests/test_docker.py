@@ -54,60 +54,6 @@ def value_of(name: str, instructions: list[Instruction]) -> str:
     return value
 
 
-def faults(instructions: list[Instruction]) -> Iterator[str]:
-    """What hadolint would complain of, by its numbers."""
-    stages: list[str] = []
-    for name, value in instructions:
-        words = value.split()
-        if name == "FROM":
-            image = words[0]
-            if image not in stages and not re.fullmatch(r"[\w./-]+:(?!latest$)[\w.-]+", image):
-                yield f"DL3006, DL3007 no fixed tag: {image}"
-            stages.append(words[2] if len(words) == 3 else str(len(stages)))
-        elif name == "COPY" and words[0].startswith("--from="):
-            if words[0].removeprefix("--from=") not in stages[:-1]:
-                yield f"DL3022 no such stage: {value}"
-        elif name == "ADD" and not value.startswith("https://"):
-            yield f"DL3020 COPY does it: {value}"
-        elif name == "WORKDIR" and not value.startswith("/"):
-            yield f"DL3000 relative: {value}"
-        elif name in ("ENTRYPOINT", "CMD") and not value.startswith("["):
-            yield f"DL3025 not JSON: {value}"
-        elif name == "RUN":
-            yield from shell_faults(value)
-    names = [instruction.name for instruction in last_stage(instructions)]
-    if names.count("ENTRYPOINT") + names.count("CMD") != 1:
-        yield "DL3012, DL4003 not one ENTRYPOINT or CMD"
-    users = [instruction.value for instruction in instructions if instruction.name == "USER"]
-    if not users or re.match(r"(root|0)(:|$)", users[-1]):
-        yield "DL3002 runs as root"
-
-
-def shell_faults(script: str) -> Iterator[str]:
-    """The faults of a RUN."""
-    if re.search(r"(?<!\|)\|(?!\|)", script):
-        yield f"DL4006 a pipe hides failures: {script}"
-    if "apt-get update" in script and not script.endswith("&& rm -rf /var/lib/apt/lists/*"):
-        yield f"DL3009 leaves apt's lists: {script}"
-    for command in (part.split() for part in script.split("&&")):
-        if "sudo" in command:
-            yield f"DL3004 sudo: {script}"
-        if command[0] == "apt":
-            yield f"DL3027 apt is for people: {script}"
-        if command[:2] == ["apt-get", "install"]:
-            if "-y" not in command:
-                yield f"DL3014 asks: {script}"
-            if "--no-install-recommends" not in command:
-                yield f"DL3015 installs more than it names: {script}"
-        if "pip" in command and "install" in command:
-            if "--no-cache-dir" not in command:
-                yield f"DL3042 keeps pip's cache: {script}"
-            named = command[command.index("install") + 1 :]
-            packages = [word for word in named if word[0] not in "-./"]
-            if "--require-hashes" not in named and not all("==" in name for name in packages):
-                yield f"DL3013 not pinned: {script}"
-
-
 def ignored(path: str) -> bool:
     """Whether .dockerignore keeps a path from the build; the last line that fits decides."""
     parts = path.split("/")
@@ -213,37 +159,18 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "installed"
 
 
+def hadolint(text: str) -> str:
+    """What hadolint says of a Dockerfile."""
+    program = Path(sys.prefix) / "bin" / "hadolint"
+    command = [program, "--no-color", "--config", DOCKER / "hadolint.yaml", "-"]
+    return subprocess.run(command, input=text, capture_output=True, text=True).stdout
+
+
 @pytest.mark.parametrize("dockerfile", DOCKERFILES)
-def test_rules(dockerfile: str) -> None:
-    assert list(faults(read(dockerfile))) == []
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "rule"),
-    [
-        ("FROM ubuntu:18.04", "FROM ubuntu", "DL3006"),
-        ("FROM ubuntu:18.04", "FROM ubuntu:latest", "DL3006"),
-        ("COPY --from=packages /opt", "COPY --from=package /opt", "DL3022"),
-        ("ADD https://repo", "ADD repo", "DL3020"),
-        ("WORKDIR /opt", "WORKDIR opt", "DL3000"),
-        ('["python3", "-m", "benchmarks.device"]', "python3 -m benchmarks.device", "DL3025"),
-        ("USER 1000:44", "CMD []", "DL3012"),
-        ("USER 1000:44", "USER root", "DL3002"),
-        ("USER 1000:44\n", "", "DL3002"),
-        (" && apt-get update", " | apt-get update", "DL4006"),
-        (" && rm -rf /var/lib/apt/lists/*", "", "DL3009"),
-        ("RUN apt-get update", "RUN sudo apt-get update", "DL3004"),
-        ("RUN apt-get update", "RUN apt update", "DL3027"),
-        ("install -y", "install", "DL3014"),
-        ("--no-install-recommends", "", "DL3015"),
-        ("--no-cache-dir", "", "DL3042"),
-        ("pycuda==2020.1", "pycuda", "DL3013"),
-    ],
-)
-def test_each_rule_is_looked_at(old: str, new: str, rule: str) -> None:
-    text = (DOCKER / "jetpack4.Dockerfile").read_text().replace("\\\n    ", "")
-    assert old in text
-    assert any(fault.startswith(rule) for fault in faults(parse(text.replace(old, new))))
+def test_hadolint_has_no_complaint(dockerfile: str) -> None:
+    text = (DOCKER / dockerfile).read_text()
+    assert hadolint(text) == ""
+    assert "DL3006" in hadolint(text + "FROM ubuntu\n")  # it did read the file
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES)
