@@ -162,7 +162,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def hadolint(text: str) -> str:
     """What hadolint says of a Dockerfile."""
     program = Path(sys.prefix) / "bin" / "hadolint"
-    command = [program, "--no-color", "--config", DOCKER / "hadolint.yaml", "-"]
+    command = [str(program), "--no-color", "--config", str(DOCKER / "hadolint.yaml"), "-"]
     return subprocess.run(command, input=text, capture_output=True, text=True).stdout
 
 
