@@ -64,7 +64,7 @@ class Options:
         if against and self.precisions != PRECISIONS and not self.settings.force:
             raise UsageError(against)
         raise UsageError(
-            f"TensorRT builds for {board.name} only on one: edgetrt device-package, then there "
+            f"TensorRT builds for a {board.name} only on one: edgetrt device-package, then there "
             "python3 edgetrt-device.pyz build --run DIR"
         )
 

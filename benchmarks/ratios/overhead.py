@@ -31,7 +31,7 @@ def measure(_pictures: Path) -> List[Figure]:
         with load_engine(folder, sidecar) as engine:
             _, height, width, _ = engine.input.shape
             picture = np.zeros((1, int(height or 0), int(width or 0), 3), np.uint8)
-            with _bare(folder / sidecar["file"]) as bare:
+            with Bare(folder / sidecar["file"]) as bare:
                 ways = [lambda: engine.infer(picture), lambda: bare(picture)]
                 ours: List[float] = []
                 theirs: List[float] = []
@@ -49,7 +49,7 @@ def _timed(work: Callable[[], Any]) -> float:
     return (time.perf_counter() - start) / QUERIES
 
 
-class _bare:  # noqa: N801 - used as a context manager
+class Bare:
     """The calls themselves, for one picture: nothing is checked, nothing is kept general."""
 
     def __init__(self, plan: Path) -> None:
