@@ -131,11 +131,15 @@ class Tensors:
         """Tell a context the shape of the input that comes next; False if it does not fit."""
         raise NotImplementedError
 
-    def enqueue(self, context: Any, source: int, result: int, stream: int) -> bool:
+    def bind(self, context: Any, source: int, result: int) -> Any:
+        """Tell a context where on the GPU its input and output lie; what `enqueue` needs of it."""
+        raise NotImplementedError
+
+    def enqueue(self, context: Any, bound: Any, stream: int) -> bool:
         """Start a batch on a CUDA stream; False if TensorRT refuses.
 
         Args:
-            source, result: where on the GPU the input and the output lie.
+            bound: what `bind` gave.
         """
         raise NotImplementedError
 
@@ -158,10 +162,13 @@ class NamedTensors(Tensors):
         """See `Tensors.set_shape`."""
         return bool(context.set_input_shape(self.input.name, shape))
 
-    def enqueue(self, context: Any, source: int, result: int, stream: int) -> bool:
-        """See `Tensors.enqueue`."""
+    def bind(self, context: Any, source: int, result: int) -> Any:
+        """See `Tensors.bind`; the context keeps them."""
         context.set_tensor_address(self.input.name, source)
         context.set_tensor_address(self.output.name, result)
+
+    def enqueue(self, context: Any, bound: Any, stream: int) -> bool:
+        """See `Tensors.enqueue`."""
         return bool(context.execute_async_v3(stream))
 
 

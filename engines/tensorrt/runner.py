@@ -196,6 +196,7 @@ class _Lane:
         self._stream = device.stream()
         self._source = device.buffer((largest, *tensors.input.shape[1:]))
         self._result = device.buffer((largest, *tensors.output.shape[1:]))
+        self._bound = tensors.bind(context, self._source.pointer, self._result.pointer)
         self._picture = tensors.input.shape[1:]
         self._rows = self._pictures = 0
 
@@ -230,9 +231,7 @@ class _Lane:
         self._mark(marks)
         self._source.upload(rows, self._stream)
         self._mark(marks)
-        if not self._tensors.enqueue(
-            self.context, self._source.pointer, self._result.pointer, self._stream.handle
-        ):
+        if not self._tensors.enqueue(self.context, self._bound, self._stream.handle):
             raise EngineError("TensorRT can't run the batch: {}".format(self._why()))
         self._mark(marks)
         self._result.download(rows, self._stream)

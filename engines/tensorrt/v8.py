@@ -115,7 +115,10 @@ class Bindings(Tensors):
         """See `Tensors.set_shape`."""
         return bool(context.set_binding_shape(self._source, shape))
 
-    def enqueue(self, context: Any, source: int, result: int, stream: int) -> bool:
+    def bind(self, context: Any, source: int, result: int) -> Any:
+        """See `Tensors.bind`: the addresses in the engine's order, given with each batch."""
+        return [source, result] if self._source < self._result else [result, source]
+
+    def enqueue(self, context: Any, bound: Any, stream: int) -> bool:
         """See `Tensors.enqueue`."""
-        addresses = [source, result] if self._source < self._result else [result, source]
-        return bool(context.execute_async_v2(addresses, stream))
+        return bool(context.execute_async_v2(bound, stream))
