@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Union
 
 from engines.engine import Engine, EngineError
+from engines.files import sha256_of
 
 SCHEMA = 2
 PRECISIONS = ("fp32", "fp16", "int8")
 
 # Backend -> module; each has BACKEND, SUFFIX, unavailable(), build(...) and load(...). Those whose
-# engines are not for any machine that can build them also have graph_for(precision, settings),
-# depends(settings), none_runs() and cannot_run(sidecar).
+# engines are not for any machine that can build them also have version(), depends(settings),
+# graph_for(precision, settings), none_runs(), cannot_run(sidecar) and perhaps refuse(precision,
+# settings).
 MODULES = {
     "onnxruntime": "engines.onnx_runtime",
     "openvino": "engines.openvino",
@@ -28,11 +30,11 @@ def module_of(backend: str) -> Any:
     return importlib.import_module(MODULES[backend])
 
 
-def runs_here(backend: str) -> bool:
-    """Whether engines of a backend can run on this machine, if they are made for it."""
+def none_runs(backend: str) -> Optional[str]:
+    """Why no engine of a backend can run on this machine; None if one could that is made for it."""
     module = module_of(backend)
-    none_runs = getattr(module, "none_runs", module.unavailable)
-    return none_runs() is None
+    reason: Optional[str] = getattr(module, "none_runs", module.unavailable)()
+    return reason
 
 
 def backends_here() -> Dict[str, List[Any]]:
@@ -46,8 +48,7 @@ def backends_here() -> Dict[str, List[Any]]:
     for name in MODULES:
         module = module_of(name)
         version = module.version() if hasattr(module, "version") else None
-        none_runs = getattr(module, "none_runs", module.unavailable)
-        found[name] = [version, module.unavailable(), none_runs()]
+        found[name] = [version, module.unavailable(), none_runs(name)]
     return found
 
 
@@ -107,6 +108,12 @@ def read_sidecars(folder: Union[str, Path]) -> List[Dict[str, Any]]:
         sidecars,
         key=lambda s: (backends.index(s["backend"]), PRECISIONS.index(s["precision"]), s["target"]),
     )
+
+
+def is_made_of(sidecar: Dict[str, Any], graphs: Path) -> bool:
+    """Whether an engine was built from the graph of its name that is in a folder now."""
+    graph = graphs / sidecar["onnx"]
+    return graph.is_file() and sha256_of(graph) == sidecar["onnx_sha256"]
 
 
 def load_engine(folder: Union[str, Path], sidecar: Dict[str, Any]) -> Engine:

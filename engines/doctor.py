@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Dict, Optional
 
-from engines.catalogue import MODULES, PRECISIONS, TENSORFLOW, module_of
+from engines.catalogue import PRECISIONS, TENSORFLOW, backends_here
 from engines.targets import (
     FoundBoard,
     find_board,
@@ -32,10 +32,8 @@ def examine(versions: Dict[str, str]) -> Dict[str, Any]:
     gpus = find_gpus()
     board = find_board(gpus=gpus)
     backends = {TENSORFLOW: _backend(tensorflow_unavailable(), None)}
-    for name in MODULES:
-        module = module_of(name)
-        none_runs = getattr(module, "none_runs", module.unavailable)
-        backends[name] = _backend(module.unavailable(), none_runs())
+    for name, (_, cannot_build, cannot_run) in backends_here().items():
+        backends[name] = _backend(cannot_build, cannot_run)
     return {
         "versions": versions,
         "board": _board(board) if board else None,

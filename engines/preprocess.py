@@ -22,6 +22,7 @@ from typing import Any, Union
 
 import numpy as np
 
+from engines.engine import EngineError
 from engines.picture_file import PictureError, check_whole, read_header
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
@@ -45,6 +46,18 @@ def load(path: _Path, height: int, width: int) -> np.ndarray:
         PictureError: as `read_picture` and `decode`.
     """
     return pixels(read_picture(path), height, width)
+
+
+def load_good(path: _Path, height: int, width: int) -> np.ndarray:
+    """`load` for a file that must be a picture.
+
+    Raises:
+        EngineError: it is none; names the file.
+    """
+    try:
+        return load(path, height, width)
+    except PictureError as error:
+        raise EngineError("{}: {}".format(path, error)) from error
 
 
 def pixels(data: bytes, height: int, width: int) -> np.ndarray:

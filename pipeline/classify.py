@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.classify import likeliest
-from engines.catalogue import TENSORFLOW, cannot_run, load_engine, read_sidecars
+from engines.catalogue import TENSORFLOW, cannot_run, is_made_of, load_engine, read_sidecars
 from engines.engine import Engine
 from engines.tensorflow_graph import load as load_tensorflow
 from engines.text import printable
-from pipeline.compare import made_of_present_graph, read_report
+from pipeline.compare import read_report
 from pipeline.errors import UsageError
 from pipeline.report.verdict import verdict
 from pipeline.run import Run, command_for
@@ -53,7 +53,7 @@ def _open(run: Run, name: str) -> Engine:
     for sidecar in runnable:
         if sidecar["name"] in (name, f"{name}-fp32"):
             run.require("quantize")
-            if not made_of_present_graph(run, sidecar):
+            if not is_made_of(sidecar, run.folder / "onnx"):
                 raise UsageError(
                     f"engine {sidecar['name']} was built from an older model; "
                     f"run: {command_for('build', run.folder)}"

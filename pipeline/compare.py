@@ -21,9 +21,16 @@ from benchmarks.latency import (
 )
 from benchmarks.progress import Console
 from benchmarks.statistics import summarize
-from engines.catalogue import TENSORFLOW, backends_here, cannot_run, load_engine, read_sidecars
+from engines.catalogue import (
+    TENSORFLOW,
+    backends_here,
+    cannot_run,
+    is_made_of,
+    load_engine,
+    read_sidecars,
+)
 from engines.engine import Engine, EngineError
-from engines.files import TEMPORARY, sha256_of, write_json, write_text
+from engines.files import TEMPORARY, write_json, write_text
 from engines.flags import flags_of
 from engines.settings import Settings
 from engines.tensorflow_graph import load as load_tensorflow
@@ -159,7 +166,7 @@ def _load(run: Run, entry: dict[str, Any]) -> Engine | None:
     if entry["status"] != "built":
         return None
     sidecar = next(s for s in read_sidecars(run.engines) if s["name"] == entry["name"])
-    if not made_of_present_graph(run, sidecar):
+    if not is_made_of(sidecar, run.folder / "onnx"):
         entry.update(status="unavailable", reason="built from an older model; run edgetrt build")
         return None
     elsewhere = cannot_run(sidecar)
@@ -171,12 +178,6 @@ def _load(run: Run, entry: dict[str, Any]) -> Engine | None:
     except EngineError as error:
         entry.update(status="unavailable", reason=printable(error))
         return None
-
-
-def made_of_present_graph(run: Run, sidecar: dict[str, Any]) -> bool:
-    """Whether an engine was built from the graph that is in the run now."""
-    graph = run.folder / "onnx" / sidecar["onnx"]
-    return graph.is_file() and sha256_of(graph) == sidecar["onnx_sha256"]
 
 
 def _answers(

@@ -5,6 +5,7 @@ from typing import Any
 
 from engines.boards import BOARDS, GPU_FAMILIES, NGC_IMAGE, Board, GpuFamily
 from engines.targets import default_workspace, precisions
+from engines.text import aligned
 from pipeline.errors import UsageError
 
 Target = Board | GpuFamily
@@ -57,12 +58,7 @@ def as_dict(target: Target) -> dict[str, Any]:
 
 def table() -> str:
     """One line for each target."""
-    rows = [COLUMNS, *(_row(target) for target in TARGETS)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
+    return aligned([COLUMNS, *(_row(target) for target in TARGETS)], left=len(COLUMNS))
 
 
 def describe(target: Target) -> str:

@@ -19,10 +19,11 @@ from benchmarks.latency import (
 from benchmarks.progress import Console
 from benchmarks.statistics import summarize
 from engines.engine import Engine, EngineError
-from engines.picture_file import PictureError
-from engines.preprocess import load
+from engines.preprocess import load_good
 from engines.tensorrt.runner import GpuTimes, TensorRTEngine
+from engines.text import aligned
 
+HEADER = ("engine", "top-1 (95 %)", "agree", "p50 ms", "p99 ms", "GPU ms", "pict./s")
 TIMED = 50  # batches of one picture that the GPU's own clock is read for
 
 
@@ -119,14 +120,7 @@ def _answers(
 def _pixels(pictures: Sequence[Labelled], size: Any) -> np.ndarray:
     if not pictures:
         return np.random.RandomState(0).randint(0, 256, (BATCH, *size, 3)).astype(np.uint8)
-    return np.stack([_load(picture.path, size) for picture in pictures])
-
-
-def _load(path: Path, size: Any) -> np.ndarray:
-    try:
-        return load(path, *size)
-    except PictureError as error:
-        raise EngineError("{}: {}".format(path, error)) from error
+    return np.stack([load_good(picture.path, *size) for picture in pictures])
 
 
 def _gpu_times(engine: Engine, picture: np.ndarray) -> Optional[Dict[str, float]]:
@@ -151,13 +145,12 @@ def _accuracy(
 
 def table(rows: Sequence[Dict[str, Any]]) -> str:
     """The measured rows for people."""
-    heads = ["engine", "top-1 (95 %)", "agree", "p50 ms", "p99 ms", "GPU ms", "pict./s"]
-    lines = [heads]
+    lines = [HEADER]
     for row in rows:
         right, gpu = row["accuracy"], row["gpu_ms"]
         interval = "{:.1%} ({:.1%}..{:.1%})".format(right["top1"], *right["ci95"]) if right else ""
         lines.append(
-            [
+            (
                 row["name"],
                 interval,
                 "{:.1%}".format(right["agreement"]) if right and "agreement" in right else "",
@@ -165,14 +158,7 @@ def table(rows: Sequence[Dict[str, Any]]) -> str:
                 "{:.2f}".format(row["latency_ms"]["p99"]),
                 "{:.2f}".format(gpu["compute"]) if gpu else "",
                 "{:.0f}".format(row["throughput_ips"]),
-            ]
+            )
         )
     notes = ["{} was forced: {}".format(r["name"], r["forced"]) for r in rows if r["forced"]]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
-    return "\n".join(
-        "  ".join(
-            text.ljust(width) if column < 2 else text.rjust(width)
-            for column, (text, width) in enumerate(zip(line, widths))
-        ).rstrip()
-        for line in lines
-    ) + "".join("\n" + note for note in notes)
+    return "\n".join([aligned(lines, left=2), *notes])

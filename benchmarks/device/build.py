@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Optional, Sequence
 from benchmarks.device.folder import Folder, WrongUseError
 from benchmarks.orders import fulfil_aloud, orders
 from benchmarks.progress import Console
-from engines.catalogue import MODULES, PRECISIONS, runs_here
+from engines.catalogue import MODULES, PRECISIONS, none_runs
 from engines.doctor import device_versions
 from engines.engine import EngineError
 from engines.orders import Order, tidy
@@ -48,7 +48,8 @@ def build(
     given = list(
         orders(backends or _installed(), precisions or _suited(settings), places, settings)
     )
-    made = [_build(folder, order, console) for order in given]
+    about = {"versions": device_versions()}
+    made = [_build(folder, order, about, console) for order in given]
     tidy(folder.engines, given)
     failed = [sidecar for sidecar in made if sidecar["status"] != "built"]
     for sidecar in failed if precisions or len(failed) == len(made) else []:
@@ -65,17 +66,16 @@ def _suited(settings: Settings) -> List[str]:
 
 
 def _installed() -> List[str]:
-    found = [backend for backend in MODULES if runs_here(backend)]
+    found = [backend for backend in MODULES if none_runs(backend) is None]
     if not found:
         raise EngineError("nothing is installed that runs engines: {}".format(standard.none_runs()))
     return found
 
 
-def _build(folder: Folder, order: Order, console: Console) -> Dict[str, Any]:
+def _build(folder: Folder, order: Order, about: Dict[str, Any], console: Console) -> Dict[str, Any]:
     graph = folder.graph(order.graph)
     impossible = None if graph.is_file() else "{} is not in the run".format(graph.name)
     console.say("build: {} ...".format(order.name))
-    about = {"versions": device_versions()}
     return fulfil_aloud(order, graph, folder.engines, about, impossible, console)
 
 

@@ -5,7 +5,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 from benchmarks.device.folder import Folder, WrongUseError
 from benchmarks.progress import Console
 from engines import tensorflow_graph
-from engines.catalogue import TENSORFLOW, cannot_run, load_engine, read_sidecars
+from engines.catalogue import TENSORFLOW, cannot_run, is_made_of, load_engine, read_sidecars
 from engines.engine import Engine, EngineError
 
 REFERENCE = TENSORFLOW + "-fp32"
@@ -97,6 +97,6 @@ def _no_tensorflow(folder: Folder) -> Optional[str]:
 def _why_not(folder: Folder, sidecar: Dict[str, Any]) -> Optional[str]:
     if sidecar["status"] != "built":
         return str(sidecar["reason"])
-    if not folder.is_current(sidecar):
+    if not is_made_of(sidecar, folder.graphs):
         return "it was built from an older model; build again"
     return cannot_run(sidecar)

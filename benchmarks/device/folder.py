@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional
 
 from engines.engine import EngineError
-from engines.files import sha256_of
 
 # What the stages on the host leave in a run, and what the device needs of it.
 COPY = "onnx/, model/ and dataset.json"
@@ -32,20 +31,20 @@ class Folder:
 
     def __init__(self, path: Path, writes: bool = False) -> None:
         self.path = path
-        self.engines = path / "engines"
+        self.graphs, self.engines = path / "onnx", path / "engines"
         self.frozen_graph = path / "model" / "frozen.pb"
-        if not (path / "onnx").is_dir():
+        if not self.graphs.is_dir():
             raise WrongUseError("{} is no run: copy {} of one there".format(path, COPY))
         self._lock = self._take_lock(writes)
 
     def graph(self, variant: str) -> Path:
         """The exported graph of a variant: "fp32", "fp16", "int8", "int8-fp16"."""
-        return self.path / "onnx" / "model.{}.onnx".format(variant)
+        return self.graphs / "model.{}.onnx".format(variant)
 
     @property
     def calibration_cache(self) -> Path:
         """Where `edgetrt quantize --calibration-cache` writes."""
-        return self.path / "onnx" / "calibration.cache"
+        return self.graphs / "calibration.cache"
 
     def labels(self) -> List[str]:
         """The names of the classes, in the order of the answer."""
@@ -76,11 +75,6 @@ class Folder:
         if not found:
             raise WrongUseError("none of the run's {} pictures is in {}".format(split, root))
         return found
-
-    def is_current(self, sidecar: Dict[str, Any]) -> bool:
-        """Whether an engine was built from the graph that is here now."""
-        graph = self.path / "onnx" / sidecar["onnx"]
-        return graph.is_file() and sha256_of(graph) == sidecar["onnx_sha256"]
 
     def _dataset(self) -> List[Dict[str, Any]]:
         try:

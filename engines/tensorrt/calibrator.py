@@ -5,6 +5,7 @@ Where the graph has Q/DQ pairs nothing of this is needed.
 
 import hashlib
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
 
@@ -13,8 +14,7 @@ import numpy as np
 from engines.cache import cache_file
 from engines.engine import EngineError
 from engines.files import sha256_of
-from engines.picture_file import PictureError
-from engines.preprocess import load
+from engines.preprocess import load_good
 from engines.settings import Settings
 from engines.tensorrt import calibration_cache
 from engines.tensorrt.memory import Device
@@ -79,7 +79,7 @@ def calibration(
     device, made = Device(), []  # type: Device, List[Any]
 
     def make(shape: Tuple[int, ...]) -> Any:
-        reads = [_reader(path, shape) for path in pictures]
+        reads = [partial(load_good, path, *shape[:2]) for path in pictures]
         made.append(_make_calibrator(trt, settings.int8, reads, shape, None, device))
         return made[0]
 
@@ -97,16 +97,6 @@ def _advice(settings: Settings, version: str, reason: str) -> str:
         short = ".".join(version.split(".")[:3])
         text += ", or what edgetrt quantize --calibration-cache {} writes".format(short)
     return text + ("" if path is None else "; {} can't be used: {}".format(path, reason))
-
-
-def _reader(path: str, shape: Tuple[int, ...]) -> Callable[[], np.ndarray]:
-    def read() -> np.ndarray:
-        try:
-            return load(path, shape[0], shape[1])
-        except PictureError as error:
-            raise EngineError("{}: {}".format(path, error)) from error
-
-    return read
 
 
 def _make_calibrator(

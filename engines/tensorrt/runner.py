@@ -218,7 +218,9 @@ class _Lane:
         changed = rows != self._rows
         if changed:
             if not self._tensors.set_shape(self.context, (rows, *self._picture)):
-                raise EngineError("TensorRT refuses a batch of {}: {}".format(rows, self._why()))
+                raise EngineError(
+                    "TensorRT refuses a batch of {}: {}".format(rows, self._log.error())
+                )
             self._rows = rows
         if self._graphs is None or moments or changed:
             self._enqueue(rows, iter(moments or ()))
@@ -232,7 +234,7 @@ class _Lane:
         self._source.upload(rows, self._stream)
         self._mark(marks)
         if not self._tensors.enqueue(self.context, self._bound, self._stream.handle):
-            raise EngineError("TensorRT can't run the batch: {}".format(self._why()))
+            raise EngineError("TensorRT can't run the batch: {}".format(self._log.error()))
         self._mark(marks)
         self._result.download(rows, self._stream)
         self._mark(marks)
@@ -262,9 +264,6 @@ class _Lane:
         moment = next(marks, None)
         if moment is not None:
             moment.record(self._stream)
-
-    def _why(self) -> str:
-        return self._log.error()
 
 
 def _make_profiler(trt: Any) -> Any:

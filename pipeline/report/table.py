@@ -2,22 +2,16 @@
 
 from typing import Any
 
+from engines.text import aligned
+
 HEADER = ("engine", "status", "top-1 (95 %)", "agree", "p50 ms", "p99 ms", "pict./s", "MB")
 
 
 def table(engines: list[dict[str, Any]]) -> str:
     """The engines of a report as aligned lines; what could not run, or was forced, below."""
-    rows = [HEADER, *(_row(engine) for engine in engines)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if column < 3 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    lines = aligned([HEADER, *(_row(engine) for engine in engines)], left=3)
     reasons = [f"{e['name']}: {e['reason']}" for e in engines if _matters(e)]
-    return "\n".join(lines + reasons)
+    return "\n".join([lines, *reasons])
 
 
 def _matters(engine: dict[str, Any]) -> bool:

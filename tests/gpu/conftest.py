@@ -17,7 +17,7 @@ import pytest
 from known import CLASSES, KNOWN, Build, Built
 
 from benchmarks.device.selftest import ALLOWED
-from engines.catalogue import load_engine, module_of, runs_here
+from engines.catalogue import load_engine, module_of, none_runs
 from engines.doctor import describe, device_versions, examine
 from engines.engine import Engine
 from engines.orders import Order, fulfil
@@ -40,7 +40,7 @@ def pytest_report_header() -> list[str]:
 
 
 def _backend() -> str | None:
-    return next((name for name in ("tensorrt", "tensorrt-rtx") if runs_here(name)), None)
+    return next((name for name in ("tensorrt", "tensorrt-rtx") if not none_runs(name)), None)
 
 
 @pytest.fixture(scope="session")
