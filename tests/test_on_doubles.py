@@ -81,6 +81,18 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
+def test_nobody_reads_what_the_device_program_prints() -> None:
+    command = [sys.executable, "-m", "benchmarks.device", "doctor"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=TESTS.parent
+    ) as process:
+        assert process.stdout and process.stderr
+        process.stdout.close()
+        said = process.stderr.read()
+    assert process.returncode == 141
+    assert said == b""
+
+
 def test_tensorrt_without_a_gpu(run: Path) -> None:
     known = environment("8.2.1")
     done = device(["build", "--run", run, "--engine", "tensorrt"], known, 1)

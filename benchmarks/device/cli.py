@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -15,7 +16,7 @@ from engines.flags import add_settings, settings_of
 from engines.settings import check
 from engines.text import printable
 
-OK, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
+OK, FAILED, WRONG_USE, INTERRUPTED, NOBODY_READS = 0, 1, 2, 130, 141
 
 
 class Parser(argparse.ArgumentParser):
@@ -31,14 +32,18 @@ def main(arguments: Optional[List[str]] = None) -> int:
     """Run the command line.
 
     Returns:
-        The exit code: 0, 1 failed work, 2 wrong use, 130 interrupted.
+        The exit code: 0, 1 failed work, 2 wrong use, 130 interrupted, 141 nobody reads the output.
     """
     for name in ("stdout", "stderr"):
         _show_anything(name)
     args = _parser().parse_args(arguments)
     try:
         args.command(args, Console(args.quiet))
+        sys.stdout.flush()
         return OK
+    except BrokenPipeError:  # as with `| head`; what waits to be written goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return NOBODY_READS
     except WrongUseError as error:
         return _complain(error, args, WRONG_USE)
     except (EngineError, OSError) as error:
