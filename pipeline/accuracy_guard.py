@@ -11,10 +11,11 @@ import numpy as np
 import onnxruntime
 from onnx import ModelProto
 
-from benchmarks.accuracy import compare, measure
-from benchmarks.latency import ROUNDS, interleaved_latencies
+from benchmarks.accuracy import paired, top1
+from benchmarks.latency import measure
 from benchmarks.progress import Console
-from benchmarks.statistics import summarize
+from benchmarks.results import summarize
+from benchmarks.scenarios import QUICK, SINGLE_STREAM
 from engines.files import write_bytes
 from pipeline.last_layer import Labelled, LastLayer
 from pipeline.qdq import insert_qdq, quantized_layers
@@ -22,6 +23,7 @@ from pipeline.retrain import computing_engine
 from pipeline.surgery import backbone_of
 
 PICTURES = 16  # to rank the layers with
+EFFORT = QUICK._replace(queries=200, turns=20)  # for the latencies of what was tried
 DECIDES, VERDICT = "validation", "test"  # splits: the second has no part in any decision
 FP32 = "fp32"
 
@@ -150,7 +152,7 @@ def keep_accuracy(
             for point in points
         ],
         "chosen": chosen,
-        VERDICT: compare(
+        VERDICT: paired(
             best.answers(VERDICT), reference.answers(VERDICT), reference.splits[VERDICT].labels
         ),
         "seconds": round(time.monotonic() - start, 1),
@@ -199,11 +201,20 @@ def _counts(layers: int) -> list[int]:
 
 
 def _signal_to_noise(exact: np.ndarray, rough: np.ndarray) -> float:
-    """In decibels: the power of the values over that of their error."""
-    signal, noise = (float(np.square(v, dtype=np.float64).sum()) for v in (exact, rough - exact))
+    return decibels(
+        *(float(np.square(values, dtype=np.float64).sum()) for values in (exact, rough - exact))
+    )
+
+
+def decibels(signal: float, noise: float) -> float:
+    """Signal to noise, from the sum of squared values and that of their squared errors.
+
+    Returns:
+        10 log10(signal / noise); infinite where there is no noise.
+    """
     if not noise:
         return math.inf
-    return 10 * math.log10(max(signal, np.finfo(np.float32).tiny) / noise)
+    return 10 * math.log10(max(signal, float(np.finfo(np.float32).tiny)) / noise)
 
 
 def _judge(candidate: Candidate, reference: Candidate, floats: Sequence[str]) -> Point:
@@ -214,12 +225,10 @@ def _judge(candidate: Candidate, reference: Candidate, floats: Sequence[str]) ->
 
 
 def _accuracy(candidate: Candidate) -> dict[str, dict[str, Any]]:
-    found = {}
-    for split in (DECIDES, VERDICT):
-        truth = candidate.splits[split].labels
-        measured = measure(candidate.answers(split), truth, len(candidate.layer.bias))
-        found[split] = {key: measured[key] for key in ("top1", "ci95", "n")}
-    return found
+    return {
+        split: top1(candidate.answers(split), candidate.splits[split].labels)
+        for split in (DECIDES, VERDICT)
+    }
 
 
 def _name(point: Point) -> str:
@@ -241,7 +250,10 @@ def _latencies(
             )
             for name in names
         }
-        with console.progress("latency", ROUNDS * len(engines), "turns") as advance:
-            seconds = interleaved_latencies(engines, pixels, advance)
+        with console.progress("latency", QUICK.turns * len(engines), "turns") as advance:
+            timed = measure(SINGLE_STREAM, engines, pixels, (), QUICK, advance)
         backend = engines[FP32].backend
-    return backend, {name: round(summarize(s)["p50"], 4) for name, s in seconds.items()}
+    return backend, {
+        name: round(summarize(SINGLE_STREAM, found, QUICK)["p50"], 4)
+        for name, found in timed.items()
+    }

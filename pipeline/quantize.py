@@ -11,7 +11,8 @@ import numpy as np
 import onnx
 from onnx import ModelProto
 
-from benchmarks.accuracy import compare
+from benchmarks.accuracy import paired, top1
+from benchmarks.balanced import balanced
 from benchmarks.progress import Console
 from engines import openvino
 from engines.engine import EngineError
@@ -27,7 +28,7 @@ from pipeline.files import read_json
 from pipeline.graph import operations
 from pipeline.last_layer import Labelled, LastLayer, Training, train
 from pipeline.qdq import insert_qdq, quantizable_inputs, quantized_inputs, quantized_layers
-from pipeline.retrain import answers, computing_engine, trained_dataset
+from pipeline.retrain import computing_engine, trained_dataset
 from pipeline.run import Outcome, Run, command_for
 from pipeline.surgery import backbone_of, constants, find_last_layer, set_last_layer
 
@@ -202,7 +203,7 @@ class _Parts:
             splits["train"], splits["validation"], classes, self.training,
             self.run.logs / "quantize", self.console,
         )  # fmt: skip
-        heads = _compare_heads(splits["test"], before, after, classes, self.int8_head)
+        heads = _compare_heads(splits["test"], before, after, self.int8_head)
         if self.int8_head:
             set_last_layer(quantized, after)
         return Candidate(quantized, after if self.int8_head else before, splits, heads)
@@ -252,15 +253,8 @@ def calibration_pictures(dataset: Dataset, count: int, seed: int) -> list[Pictur
         count: how many; all training pictures if there are fewer.
         seed: chooses which.
     """
-    random = np.random.default_rng(seed)
     train_set = dataset.split("train")
-    queues = []
-    for name in dataset.classes:
-        members = [picture for picture in train_set if picture.label == name]
-        queues.append([members[place] for place in random.permutation(len(members))])
-    rounds = max(map(len, queues))
-    turns = [queue[turn] for turn in range(rounds) for queue in queues if turn < len(queue)]
-    return turns[:count]
+    return [train_set[place] for place in balanced([p.label for p in train_set], count, seed)]
 
 
 def _write_half(
@@ -295,15 +289,12 @@ def _last_layer(model: ModelProto) -> LastLayer:
 
 
 def _compare_heads(
-    test: Labelled, before: LastLayer, after: LastLayer, classes: int, used: bool
+    test: Labelled, before: LastLayer, after: LastLayer, used: bool
 ) -> dict[str, Any]:
-    old, old_accuracy = answers(before, test, classes)
-    new, new_accuracy = answers(after, test, classes)
-    paired = compare(new.argmax(1), old.argmax(1), test.labels)
-    kept = ("top1", "ci95", "n")
+    old, new = (layer.probabilities(test).argmax(1) for layer in (before, after))
     return {
-        "fp32_head": {key: old_accuracy[key] for key in kept},
-        "int8_head": {key: new_accuracy[key] for key in kept},
-        "p_value": paired["p_value"],
+        "fp32_head": top1(old, test.labels),
+        "int8_head": top1(new, test.labels),
+        "p_value": paired(new, old, test.labels)["p_value"],
         "used": "int8_head" if used else "fp32_head",
     }

@@ -8,9 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from benchmarks.accuracy import measure
+from benchmarks.accuracy import measure, misclassified
 from benchmarks.progress import Console
 from engines import onnx_runtime, openvino
 from engines.engine import Engine
@@ -18,9 +16,9 @@ from engines.files import replacing, sha256_of, write_bytes, write_json, write_t
 from engines.tensorflow_graph import OUTPUT
 from engines.text import printable
 from pipeline import backbones, bottlenecks, graph
-from pipeline.dataset import SPLITS, Dataset, Picture, scan
+from pipeline.dataset import SPLITS, Dataset, scan
 from pipeline.errors import UsageError
-from pipeline.last_layer import Labelled, LastLayer, Training, train
+from pipeline.last_layer import LastLayer, Training, train
 from pipeline.run import Outcome, Run, command_for, versions
 
 MOST = 2**31 - 1  # of steps and of pictures in a batch
@@ -107,14 +105,6 @@ def computing_engine(graph_file: Path, precision: str) -> Engine:
     return onnx_runtime.load_graph(str(graph_file), precision)
 
 
-def answers(
-    layer: LastLayer, labelled: Labelled, classes: int
-) -> tuple[np.ndarray, dict[str, Any]]:
-    """Probabilities of a last layer, and its accuracy as `benchmarks.accuracy.measure` has it."""
-    probabilities = layer.probabilities(labelled)
-    return probabilities, measure(probabilities.argmax(1), labelled.labels, classes)
-
-
 def _scan(run: Run, options: Options, console: Console) -> Dataset:
     if run.folder.resolve().is_relative_to(options.image_dir.resolve()):
         raise UsageError(
@@ -165,8 +155,10 @@ def _retrain(
         console,
     )
     clock.lap("training")
-    probabilities, test = answers(layer, splits["test"], len(dataset.classes))
-    mistakes = misclassified(dataset, dataset.split("test"), probabilities)
+    probabilities = layer.probabilities(splits["test"])
+    test = measure(probabilities, splits["test"].labels, len(dataset.classes))
+    names = [picture.path for picture in dataset.split("test")]
+    mistakes = misclassified(probabilities, splits["test"].labels, names, dataset.classes)
     _save(run, backbone, layer, dataset.classes)
     test_file = run.keras_model.with_name("test.json")
     write_json(test_file, {**test, "misclassified": mistakes})
@@ -210,24 +202,6 @@ def _export_backbone(run: Run, backbone: backbones.Backbone, description: dict[s
     exported = graph.to_onnx(graph.freeze(backbone.model), output="bottlenecks")
     write_bytes(run.backbone, exported.SerializeToString())
     write_bytes(note, facts())
-
-
-def misclassified(
-    dataset: Dataset, pictures: Sequence[Picture], probabilities: np.ndarray
-) -> list[dict[str, Any]]:
-    """Wrongly classified pictures, the surest mistakes first."""
-    best = probabilities.argmax(1)
-    wrong = [
-        {
-            "path": picture.path,
-            "truth": picture.label,
-            "predicted": dataset.classes[number],
-            "probability": float(probability),
-        }
-        for picture, number, probability in zip(pictures, best, probabilities.max(1), strict=True)
-        if dataset.classes[number] != picture.label
-    ]
-    return sorted(wrong, key=lambda mistake: -mistake["probability"])
 
 
 class _Clock:

@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.statistics import Z95, mcnemar_exact, summarize, wilson_interval
+from benchmarks.statistics import (
+    Z95,
+    block_percentile,
+    block_weights,
+    interval,
+    mann_kendall,
+    mcnemar_exact,
+    percentiles,
+    theil_sen,
+    wilson_interval,
+)
 
 
 @given(st.integers(1, 5000), st.data())
@@ -47,7 +57,7 @@ def test_mcnemar_of_many_pictures() -> None:
 
 @given(st.lists(st.floats(1e-6, 10), min_size=1, max_size=50))
 def test_summary_is_in_order_and_in_milliseconds(seconds: list[float]) -> None:
-    found = summarize(seconds)
+    found = percentiles(seconds)
     assert found["n"] == len(seconds)
     assert min(seconds) * 999.999 <= found["p50"] <= found["p90"] <= found["p99"]
     assert found["p99"] <= max(seconds) * 1000.001
@@ -55,5 +65,78 @@ def test_summary_is_in_order_and_in_milliseconds(seconds: list[float]) -> None:
 
 
 def test_summary_of_known_numbers() -> None:
-    found = summarize([n / 1000 for n in range(101)])
+    found = percentiles([n / 1000 for n in range(101)])
     assert found == pytest.approx({"p50": 50, "p90": 90, "p99": 99, "mean": 50, "n": 101})
+
+
+def test_each_resample_has_as_many_blocks_as_there_are() -> None:
+    weights = block_weights(7)
+    assert weights.shape == (1000, 7)
+    assert (weights.sum(axis=1) == 7).all()
+    assert (weights == block_weights(7)).all()
+    assert weights.mean(axis=0) == pytest.approx(np.ones(7), abs=0.15)
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 50), min_size=1, max_size=8), min_size=1, max_size=6),
+    st.sampled_from([1.0, 50.0, 90.0, 99.0, 100.0]),
+)
+def test_percentile_of_resamples_is_that_of_the_blocks_written_out(
+    blocks: list[list[float]], percent: float
+) -> None:
+    weights = block_weights(len(blocks), 20)
+    found = block_percentile(blocks, percent, weights)
+    for row, value in zip(weights, found, strict=True):
+        drawn = [v for count, block in zip(row, blocks, strict=True) for v in block * count]
+        rank = max(1, math.ceil(percent / 100 * len(drawn)))
+        assert value == sorted(drawn)[rank - 1]
+
+
+def test_interval_covers_the_truth_of_correlated_measurements() -> None:
+    """Turns that are slow or fast as a whole: drawn one by one, the interval would be too short."""
+    random = np.random.default_rng(2)
+    covered = []
+    for _ in range(200):
+        levels = random.normal(10, 1, 20)
+        blocks = [level + random.normal(0, 0.1, 30) for level in levels]
+        value = float(np.median(np.concatenate(blocks)))
+        low, high = interval(block_percentile(blocks, 50, block_weights(20)), value)
+        assert low <= value <= high
+        covered.append(low <= 10 <= high)
+    assert 0.88 < np.mean(covered) <= 1
+
+
+def test_slope_withstands_outliers() -> None:
+    moments = np.arange(20.0)
+    values = 3 * moments + 7
+    values[[3, 8, 15]] = 1000
+    assert theil_sen(moments, values) == pytest.approx(3, abs=0.2)
+    assert theil_sen([5.0], [1.0]) == 0
+
+
+@given(st.lists(st.floats(-100, 100), min_size=2, max_size=12))
+def test_slope_is_between_those_of_the_pairs(values: list[float]) -> None:
+    moments = np.arange(len(values)) ** 1.5
+    slopes = [
+        (values[j] - values[i]) / (moments[j] - moments[i])
+        for i in range(len(values))
+        for j in range(i + 1, len(values))
+    ]
+    slope = theil_sen(moments, values)
+    assert min(slopes) <= slope <= max(slopes)
+    assert theil_sen(moments, [-value for value in values]) == pytest.approx(-slope, abs=1e-9)
+
+
+def test_trend_worked_by_hand() -> None:
+    """Of the 6 pairs 5 rise and 1 falls: S = 4, its variance 26 / 3, Z = 3 / sqrt(26 / 3)."""
+    assert mann_kendall([10, 15, 14, 20]) == pytest.approx(math.erfc(1.01905 / math.sqrt(2)), 1e-4)
+
+
+def test_trend() -> None:
+    assert mann_kendall(range(20)) < 1e-6
+    assert mann_kendall([-n for n in range(20)]) == mann_kendall(range(20))
+    assert mann_kendall([1.0] * 20) == 1
+    assert mann_kendall([1, 2, 3]) == 1
+    random = np.random.default_rng(5)
+    p_values = [mann_kendall(random.normal(size=20)) for _ in range(1000)]
+    assert 0.03 < np.mean(np.array(p_values) < 0.05) < 0.07
