@@ -58,6 +58,16 @@ def channel_means(
     return {t: total / len(pixels) for t, total in zip(tensors, totals or [], strict=True)}
 
 
+def sums(model: ModelProto, batches: Batches, tensors: list[str]) -> dict[str, float]:
+    """The sum of some tensors' values over all pictures."""
+    totals: np.ndarray = np.zeros(len(tensors))
+    for found in _measure(
+        model, tensors, batches, lambda _, values: float(values.sum(dtype=np.float64))
+    ):
+        totals += found
+    return dict(zip(tensors, totals.tolist(), strict=True))
+
+
 def bytes_each(model: ModelProto, picture: np.ndarray, tensors: list[str]) -> dict[str, int]:
     """How many bytes each of some tensors takes for one picture (height, width, 3)."""
     [sizes] = _measure(

@@ -224,6 +224,10 @@ def set_last_layer(model: ModelProto, layer: LastLayer) -> None:
 
 def backbone_of(model: ModelProto) -> ModelProto:
     """The part of a classifier from its pixels to its bottlenecks."""
-    bottlenecks = find_last_layer(model).bottlenecks
+    return up_to(model, find_last_layer(model).bottlenecks)
+
+
+def up_to(model: ModelProto, tensor: str) -> ModelProto:
+    """The part of a network from its pixels to one of its tensors, which it gives."""
     shaped = shape_inference.infer_shapes(model, strict_mode=True)
-    return Extractor(shaped).extract_model([model.graph.input[0].name], [bottlenecks])
+    return Extractor(shaped).extract_model([model.graph.input[0].name], [tensor])
