@@ -1,5 +1,8 @@
 """ONNX Runtime on the processor."""
 
+import json
+import tempfile
+from pathlib import Path
 from typing import Any, Dict, Optional
 
 import numpy as np
@@ -9,6 +12,7 @@ from engines.settings import DEFAULT, Settings
 
 BACKEND = "onnxruntime"
 SUFFIX = ".onnx"
+KERNEL = "_kernel_time"  # how the name of a node's event ends in a profile
 
 
 def unavailable() -> Optional[str]:
@@ -60,14 +64,16 @@ def load(path: str, precision: str) -> Engine:
     """
     import onnxruntime
 
-    options = _session_options()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return OnnxRuntimeEngine(_session(path, options), precision)
+    return OnnxRuntimeEngine(path, precision, onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL)
 
 
 def load_graph(onnx_path: str, precision: str = "fp32") -> Engine:
     """An engine straight from an ONNX graph, for use in this process only."""
-    return OnnxRuntimeEngine(_session(onnx_path, _session_options()), precision)
+    import onnxruntime
+
+    return OnnxRuntimeEngine(
+        onnx_path, precision, onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    )
 
 
 class OnnxRuntimeEngine(Engine):
@@ -75,9 +81,15 @@ class OnnxRuntimeEngine(Engine):
 
     backend = BACKEND
 
-    def __init__(self, session: Any, precision: str) -> None:
+    def __init__(self, path: str, precision: str, optimized: Any) -> None:
+        """Load the graph in `path`.
+
+        Args:
+            optimized: ONNX Runtime's level of optimization.
+        """
         self.precision = precision
-        self._session = session
+        self._path, self._optimized = path, optimized
+        self._session = session = _session(path, self._options())
         source, result = session.get_inputs()[0], session.get_outputs()[0]
         self.input = TensorSpec(source.name, (None, *tuple(source.shape[1:])), "float32")
         self.output = TensorSpec(result.name, (None, *tuple(result.shape[1:])), "float32")
@@ -85,14 +97,50 @@ class OnnxRuntimeEngine(Engine):
     def infer(self, pictures: np.ndarray) -> np.ndarray:
         """See `Engine.infer`."""
         self.check_pictures(pictures)
+        return self._run(self._session, pictures)
+
+    def layer_times(self, pictures: np.ndarray, runs: int = 10) -> Dict[str, float]:
+        """See `Engine.layer_times`; another session reads the engine's file again for it."""
+        self.check_pictures(pictures)
         try:
-            outputs = self._session.run(
+            with tempfile.TemporaryDirectory() as folder:
+                options = self._options()
+                options.enable_profiling = True
+                options.profile_file_prefix = str(Path(folder) / "profile")
+                session = _session(self._path, options)
+                for _ in range(runs + 1):
+                    self._run(session, pictures)
+                profile = Path(session.end_profiling()).read_text(encoding="utf-8")
+            return _layer_times(json.loads(profile), runs)
+        except (OSError, ValueError, LookupError) as error:
+            raise EngineError("ONNX Runtime can't be profiled: {}".format(error)) from error
+
+    def _options(self) -> Any:
+        options = _session_options()
+        options.graph_optimization_level = self._optimized
+        return options
+
+    def _run(self, session: Any, pictures: np.ndarray) -> np.ndarray:
+        try:
+            outputs = session.run(
                 [self.output.name], {self.input.name: pictures.astype(np.float32)}
             )
         except Exception as error:  # the runtime's own exception types are not public
             raise EngineError("ONNX Runtime failed: {}".format(error)) from error
         result: np.ndarray = outputs[0]
         return result
+
+
+def _layer_times(events: Any, runs: int) -> Dict[str, float]:
+    """Mean milliseconds of each node in the last `runs` of a profile's runs."""
+    begin = sorted(event["ts"] for event in events if event["name"] == "model_run")[-runs]
+    times = {}  # type: Dict[str, float]
+    for event in events:
+        name = event["name"]
+        if event["cat"] == "Node" and name.endswith(KERNEL) and event["ts"] >= begin:
+            name = name[: -len(KERNEL)]
+            times[name] = times.get(name, 0.0) + event["dur"] / 1000 / runs  # microseconds
+    return times
 
 
 def _session_options() -> Any:

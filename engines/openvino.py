@@ -58,12 +58,13 @@ def build(
     return {"options": {"computes_in": compute, "input": "uint8", "threads": processors()}}
 
 
-def compile_graph(onnx_path: str, compute: str, hint: str) -> Any:
+def compile_graph(onnx_path: str, compute: str, hint: str, profiled: bool = False) -> Any:
     """OpenVINO's compiled model of an ONNX graph, taking one picture of uint8 pixels at a time.
 
     Args:
         compute: "f32" or "f16".
         hint: "LATENCY" or "THROUGHPUT".
+        profiled: whether each layer is timed.
 
     Raises:
         EngineError: OpenVINO does not take the graph.
@@ -79,7 +80,7 @@ def compile_graph(onnx_path: str, compute: str, hint: str) -> Any:
         shape = model.input().get_partial_shape()
         shape[0] = 1
         model.reshape(shape)
-        return core.compile_model(model, "CPU", _config(compute, hint))
+        return core.compile_model(model, "CPU", _config(compute, hint, profiled))
     except RuntimeError as error:
         raise EngineError(
             "OpenVINO can't compile {}: {}".format(onnx_path, _last_line(error))
@@ -94,14 +95,18 @@ def load(path: str, precision: str) -> Engine:
     """
     compute = _compute_type(precision)
     blob = Path(path).read_bytes()
-    return OpenVINOEngine(lambda hint: _import(blob, compute, hint, path), precision)
+    return OpenVINOEngine(
+        lambda hint, profiled=False: _import(blob, compute, hint, profiled, path), precision
+    )
 
 
 def load_graph(onnx_path: str, precision: str = "fp32") -> Engine:
     """An engine straight from an ONNX graph, for many pictures in this process only."""
     compute = _compute_type(precision)
     return OpenVINOEngine(
-        lambda hint: compile_graph(onnx_path, compute, hint), precision, "THROUGHPUT"
+        lambda hint, profiled=False: compile_graph(onnx_path, compute, hint, profiled),
+        precision,
+        "THROUGHPUT",
     )
 
 
@@ -111,7 +116,7 @@ class OpenVINOEngine(Engine):
     backend = BACKEND
 
     def __init__(self, compiler: Any, precision: str, hint: str = "LATENCY") -> None:
-        """Compile with `compiler`, a function from a performance hint to a compiled model.
+        """Compile with `compiler`: from a performance hint, and whether profiled, to a model.
 
         It is compiled for `hint` now, for the other when that is first needed.
         """
@@ -163,6 +168,25 @@ class OpenVINOEngine(Engine):
                 job.request.answer()
                 self._idle.append(job.request)
 
+    def layer_times(self, pictures: np.ndarray, runs: int = 10) -> Dict[str, float]:
+        """See `Engine.layer_times`; of several pictures, the sum of one after another."""
+        self.check_pictures(pictures)
+        request = _Request(self._compiler("LATENCY", True))
+        request.start(pictures[0])
+        request.answer()
+        first = request.layer_times()
+        for _ in range(runs):
+            for picture in pictures:
+                request.start(picture)
+                request.answer()
+        # OpenVINO's times are means over every picture so far, with the slow first one; in whole
+        # microseconds, so that what is left of a quick layer can be less than nothing.
+        counted = runs * len(pictures)
+        return {
+            name: max(0.0, ((counted + 1) * mean - first.get(name, mean)) / runs)
+            for name, mean in request.layer_times().items()
+        }
+
     def close(self) -> None:
         """See `Engine.close`."""
         self._request = None
@@ -212,6 +236,18 @@ class _Request:
             raise EngineError("OpenVINO failed: {}".format(_last_line(error))) from error
         return self._answer
 
+    def layer_times(self) -> Dict[str, float]:
+        """Mean milliseconds of each layer that was run, in a model that is profiled."""
+        import openvino
+
+        ran = openvino.ProfilingInfo.Status.EXECUTED
+        times = {}  # type: Dict[str, float]
+        for layer in self._request.profiling_info:
+            if layer.status == ran:
+                name, spent = layer.node_name, layer.real_time.total_seconds()
+                times[name] = times.get(name, 0.0) + 1000 * spent
+        return times
+
 
 class _Job(NamedTuple):
     """One picture of a batch under way."""
@@ -230,21 +266,23 @@ def _compute_type(precision: str) -> str:
     return wanted if wanted == "f32" or "FP16" in capabilities else "f32"
 
 
-def _config(compute: str, hint: str) -> Dict[str, Any]:
+def _config(compute: str, hint: str, profiled: bool) -> Dict[str, Any]:
     return {
+        "PERF_COUNT": profiled,
         "INFERENCE_PRECISION_HINT": compute,
         "PERFORMANCE_HINT": hint,
         "INFERENCE_NUM_THREADS": processors(),
     }
 
 
-def _import(blob: bytes, compute: str, hint: str, path: str) -> Any:
+def _import(blob: bytes, compute: str, hint: str, profiled: bool, path: str) -> Any:
     import io
 
     import openvino
 
     try:
-        return openvino.Core().import_model(io.BytesIO(blob), "CPU", _config(compute, hint))
+        config = _config(compute, hint, profiled)
+        return openvino.Core().import_model(io.BytesIO(blob), "CPU", config)
     except RuntimeError as error:
         raise EngineError(
             "OpenVINO can't load {}: {}; build it again".format(path, _last_line(error))

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 
 from engines import onnx_runtime, openvino
-from engines.engine import EngineError
+from engines.engine import Engine, EngineError
 
 REPOSITORY = Path(__file__).parents[2]
 BACKENDS = pytest.mark.parametrize("backend", [onnx_runtime, openvino], ids=lambda m: m.BACKEND)
@@ -21,17 +24,21 @@ BACKENDS = pytest.mark.parametrize("backend", [onnx_runtime, openvino], ids=lamb
 
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """See `save_means`; for pictures of 8 x 6."""
+    return save_means(tmp_path_factory.mktemp("graph") / "means.onnx", 8, 6)
+
+
+def save_means(file: Path, height: int, width: int) -> Path:
     """Softmax of each picture's mean red, green and blue, so that every answer is known."""
     model = onnx.parser.parse_model(
         """<ir_version: 7, opset_import: ["": 13]>
-        means (float[batch, 8, 6, 3] pixels) => (float[batch, 3] probabilities)
+        means (float[batch, HEIGHT, WIDTH, 3] pixels) => (float[batch, 3] probabilities)
         <float scale = {0.01}> {
             sums = ReduceMean <axes = [1, 2], keepdims = 0> (pixels)
             logits = Mul (sums, scale)
             probabilities = Softmax <axis = -1> (logits)
-        }"""
+        }""".replace("HEIGHT", str(height)).replace("WIDTH", str(width))
     )
-    file: Path = tmp_path_factory.mktemp("graph") / "means.onnx"
     onnx.save(model, file)
     return file
 
@@ -111,6 +118,60 @@ def test_stream_survives_a_source_that_fails(backend: ModuleType, graph: Path) -
 
 
 @BACKENDS
+@pytest.mark.parametrize("count", [1, 3])
+def test_layers_are_timed_beside_the_engine(
+    backend: ModuleType, count: int, tmp_path: Path
+) -> None:
+    file = tmp_path / ("engine" + backend.SUFFIX)
+    pixels = np.random.default_rng(0).integers(0, 256, (count, 256, 256, 3)).astype(np.uint8)
+    backend.build(str(save_means(tmp_path / "means.onnx", 256, 256)), str(file), "fp32", "cpu")
+    kept = sorted(tmp_path.iterdir())
+    with backend.load(str(file), "fp32") as engine:
+        before = engine.infer(pixels)
+        start = time.perf_counter()
+        layers = engine.layer_times(pixels, runs=20)
+        elapsed = 1000 * (time.perf_counter() - start)
+        assert re.search("softmax|probabilities", " ".join(layers), re.IGNORECASE)
+        assert all(spent >= 0 for spent in layers.values())
+        assert 0 < 20 * sum(layers.values()) < elapsed
+        np.testing.assert_array_equal(engine.infer(pixels), before)
+    assert sorted(tmp_path.iterdir()) == kept
+
+
+def test_first_run_is_not_in_the_layers_times() -> None:
+    def event(category: str, name: str, begin: int, spent: int) -> dict[str, Any]:
+        return {"cat": category, "name": name, "ts": begin, "dur": spent}
+
+    events = [
+        event("Session", "model_loading_uri", 0, 5000),
+        event("Node", "a_kernel_time", 6001, 900),
+        event("Session", "model_run", 6000, 1000),
+        *(event("Node", "a_kernel_time", begin, 100) for begin in (7001, 8001)),
+        *(event("Node", "b_kernel_time", begin, 20) for begin in (7101, 7121, 8101, 8121)),
+        event("Node", "b_fence_after", 8141, 7),
+        *(event("Session", "model_run", begin, 200) for begin in (7000, 8000)),
+    ]
+    assert onnx_runtime._layer_times(events, 2) == pytest.approx({"a": 0.1, "b": 0.04})
+
+
+def test_engine_whose_file_is_gone_can_not_be_profiled(graph: Path, tmp_path: Path) -> None:
+    file = tmp_path / "engine.onnx"
+    onnx_runtime.build(str(graph), str(file), "fp32", "cpu")
+    engine = onnx_runtime.load(str(file), "fp32")
+    file.unlink()
+    with pytest.raises(EngineError, match=r"can't load .*engine\.onnx"):
+        engine.layer_times(pictures(1))
+
+
+def test_backend_without_a_profiler_tells_no_layers() -> None:
+    class Silent(Engine):
+        def infer(self, pictures: np.ndarray) -> np.ndarray:
+            return np.ones((len(pictures), 1), np.float32)
+
+    assert Silent().layer_times(pictures(1)) == {}
+
+
+@BACKENDS
 @pytest.mark.parametrize(
     ("pixels", "words"),
     [
@@ -128,6 +189,8 @@ def test_pictures_that_do_not_fit(
             engine.infer(pixels)
         with pytest.raises(EngineError, match=words):
             list(engine.stream(iter([pixels])))
+        with pytest.raises(EngineError, match=words):
+            engine.layer_times(pixels)
 
 
 @BACKENDS
