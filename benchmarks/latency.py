@@ -1,86 +1,217 @@
-"""How fast engines are, measured side by side on the same machine in the same minutes."""
+"""How fast engines are in each scenario, side by side in the same minutes."""
 
+import math
 import time
-from typing import Callable, Dict, List
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
+from benchmarks.scenarios import FROM_FILE, MULTI_STREAM, OFFLINE, Effort
+from benchmarks.statistics import percentiles
 from engines.engine import Engine
+from engines.preprocess import load_good
 
-WARM_UP = 10  # queries of each engine that are not counted, before the first round
-ROUNDS = 20
-QUERIES = 10  # of each engine in each round
-BATCH = 32  # pictures at a time for throughput
-BATCHES = 3  # turns of each engine, after one that is not counted
-STREAMED = 2  # batches in a turn: while one is computed, the next can be copied
+STREAMS = 8  # pictures in a query of MultiStream
+BATCH = 32  # pictures in a batch of Offline
+STEADY_WINDOWS = 3  # windows of warm-up whose medians must agree
+STEADY_WITHIN = 0.05  # of the smallest of them
+WARM_FILES = 5  # files that are loaded before it counts
+PREPROCESS_SECONDS = 10.0  # that loading files alone may take
+MAX_ROUNDS = 5  # times as many rounds as were planned, at most
 
 
-def interleaved_latencies(
+class Turn(NamedTuple):
+    """What an engine did in one round.
+
+    start, end: by `time.perf_counter`.
+    seconds: of each query; Offline has one, the turn's.
+    preparing: seconds of reading, decoding and resizing of each query, which are not in
+        `seconds`; FROM_FILE only.
+    pictures: how many were answered.
+    streamed: whether it is one of Offline.
+    """
+
+    start: float
+    end: float
+    seconds: List[float]
+    preparing: List[float]
+    pictures: int
+    streamed: bool = False
+
+
+class WarmUp(NamedTuple):
+    """What came before the first round; steady: whether the latency had stopped changing."""
+
+    queries: int
+    seconds: float
+    steady: bool
+
+
+class Timed(NamedTuple):
+    """Everything that was timed of an engine in a scenario."""
+
+    warm_up: WarmUp
+    turns: List[Turn]
+
+
+Run = Callable[[int, int], Turn]  # from the number of the first query and their count
+
+
+def measure(
+    scenario: str,
     engines: Dict[str, Engine],
-    pictures: np.ndarray,
+    pixels: np.ndarray,
+    files: Sequence[Path],
+    effort: Effort,
     advance: Callable[[int], None],
-    rounds: int = ROUNDS,
-    queries: int = QUERIES,
-) -> Dict[str, List[float]]:
-    """Time single-picture queries, the engines taking turns.
-
-    A machine that is slow for a while is then slow for all of them. Each turn starts with one
-    query that is not counted: the one before belonged to another engine and left its data in
-    the caches.
+) -> Dict[str, Timed]:
+    """Time engines in a scenario, taking turns: a slow spell of the machine then meets them all.
 
     Args:
-        engines: by name; all warm up first.
-        pictures: (N, height, width, 3) uint8; the queries go through them.
+        scenario: of `SCENARIOS`.
+        engines: by name.
+        pixels: (N, height, width, 3) uint8; the queries go through them.
+        files: pictures; FROM_FILE goes through them.
         advance: told the number of turns that were finished.
 
     Returns:
-        For each engine, the seconds of its rounds * queries queries, pixels in to probabilities
-        out, in the order they were made.
+        For each engine its warm-up, and as many turns as make it valid, the same number for all;
+        at most `MAX_ROUNDS` times as many as the effort plans.
     """
-    seconds: Dict[str, List[float]] = {name: [] for name in engines}
-    for engine in engines.values():
-        for _ in range(WARM_UP):
-            engine.infer(pictures[:1])
-    for turn in range(rounds):
-        for name, engine in engines.items():
-            engine.infer(pictures[:1])
-            for query in range(queries):
-                place = (turn * queries + query) % len(pictures)
-                picture = pictures[place : place + 1]
-                start = time.perf_counter()
-                engine.infer(picture)
-                seconds[name].append(time.perf_counter() - start)
+    runs = {n: _run_of(scenario, engine, pixels, files) for n, engine in engines.items()}
+    least = math.ceil(effort.queries / BATCH) if scenario == OFFLINE else effort.queries
+    warm_ups, counts = {}, {}
+    for name, run in runs.items():
+        warm_ups[name], expected = _warm_up(run, effort)
+        counts[name] = math.ceil(max(least, effort.seconds / expected) / effort.turns)
+    turns = {name: [] for name in runs}  # type: Dict[str, List[Turn]]
+    for number in range(effort.turns * MAX_ROUNDS):
+        if number >= effort.turns and all(is_enough(effort, done) for done in turns.values()):
+            break
+        for name, run in runs.items():
+            if scenario != OFFLINE:
+                # Not counted: the query before was another engine's, whose data is in the caches.
+                run(number, 1)
+            turns[name].append(run(number * counts[name], counts[name]))
             advance(1)
-    return seconds
+    return {name: Timed(warm_ups[name], done) for name, done in turns.items()}
 
 
-def interleaved_throughputs(
-    engines: Dict[str, Engine],
-    pictures: np.ndarray,
-    advance: Callable[[int], None],
-    batches: int = BATCHES,
-) -> Dict[str, float]:
-    """Time streams of batches, the engines taking turns.
+def is_enough(effort: Effort, turns: Sequence[Turn]) -> bool:
+    """Whether some turns have the queries and the seconds that an effort asks for."""
+    return queries(turns) >= effort.queries and busy(turns) >= effort.seconds
+
+
+def queries(turns: Sequence[Turn]) -> int:
+    """How many queries were answered; of Offline, which has one a turn, the pictures."""
+    return sum(turn.pictures if turn.streamed else len(turn.seconds) for turn in turns)
+
+
+def busy(turns: Sequence[Turn]) -> float:
+    """Seconds that were spent on queries."""
+    return sum(sum(turn.seconds) + sum(turn.preparing) for turn in turns)
+
+
+def whole(turn: Turn) -> np.ndarray:
+    """Seconds of each query, from the file where it comes from one."""
+    return np.add(turn.seconds, turn.preparing) if turn.preparing else np.array(turn.seconds)
+
+
+def preprocess(files: Sequence[Path], size: Tuple[int, int], effort: Effort) -> Dict[str, float]:
+    """What reading, decoding and resizing one picture takes, alone.
 
     Args:
-        engines: by name; each has one turn first that is not counted.
-        pictures: one batch, (N, height, width, 3) uint8.
-        advance: told the number of turns that were finished.
+        files: pictures; the disk has been read before, so this is without its waiting times.
+        size: height and width to resize to.
 
     Returns:
-        Pictures a second of each engine, by the median of its turns.
+        As `percentiles`.
     """
-    turn = [pictures] * STREAMED
-    seconds: Dict[str, List[float]] = {name: [] for name in engines}
-    for engine in engines.values():
-        for _ in engine.stream(turn):
-            pass
-    for _ in range(batches):
-        for name, engine in engines.items():
+    seconds: List[float] = []
+    for path in [*files[:WARM_FILES], *islice(cycle(files), effort.queries)]:
+        start = time.perf_counter()
+        load_good(path, *size)
+        seconds.append(time.perf_counter() - start)
+        if sum(seconds) > PREPROCESS_SECONDS:
+            break
+    return percentiles(seconds[min(WARM_FILES, len(files)) :] or seconds)
+
+
+def _run_of(scenario: str, engine: Engine, pixels: np.ndarray, files: Sequence[Path]) -> Run:
+    if scenario == OFFLINE:
+        return _offline(engine, np.resize(pixels, (BATCH, *pixels.shape[1:])))
+    if scenario == FROM_FILE:
+        return _from_file(engine, files, pixels.shape[1:3])
+    return _queries(engine, _grouped(pixels, STREAMS if scenario == MULTI_STREAM else 1))
+
+
+def _grouped(pixels: np.ndarray, size: int) -> List[np.ndarray]:
+    """The pictures in groups of `size`; they repeat where there are too few."""
+    some = np.resize(pixels, (max(len(pixels) // size, 1) * size, *pixels.shape[1:]))
+    return [some[start : start + size] for start in range(0, len(some), size)]
+
+
+def _queries(engine: Engine, groups: Sequence[np.ndarray]) -> Run:
+    def run(first: int, count: int) -> Turn:
+        seconds = []
+        begin = time.perf_counter()
+        for query in range(first, first + count):
+            pictures = groups[query % len(groups)]
             start = time.perf_counter()
-            for _answers in engine.stream(turn):
-                pass
-            seconds[name].append(time.perf_counter() - start)
-            advance(1)
-    count = len(pictures) * STREAMED
-    return {name: count / float(np.median(times)) for name, times in seconds.items()}
+            engine.infer(pictures)
+            seconds.append(time.perf_counter() - start)
+        return Turn(begin, time.perf_counter(), seconds, [], count * len(groups[0]))
+
+    return run
+
+
+def _from_file(engine: Engine, files: Sequence[Path], size: Tuple[int, int]) -> Run:
+    def run(first: int, count: int) -> Turn:
+        seconds, preparing = [], []
+        begin = time.perf_counter()
+        for query in range(first, first + count):
+            start = time.perf_counter()
+            pictures = load_good(files[query % len(files)], *size)[np.newaxis]
+            middle = time.perf_counter()
+            engine.infer(pictures)
+            preparing.append(middle - start)
+            seconds.append(time.perf_counter() - middle)
+        return Turn(begin, time.perf_counter(), seconds, preparing, count)
+
+    return run
+
+
+def _offline(engine: Engine, batch: np.ndarray) -> Run:
+    def run(_first: int, count: int) -> Turn:
+        begin = time.perf_counter()
+        for _answers in engine.stream([batch] * count):
+            pass
+        end = time.perf_counter()
+        return Turn(begin, end, [end - begin], [], count * len(batch), True)
+
+    return run
+
+
+def _warm_up(run: Run, effort: Effort) -> Tuple[WarmUp, float]:
+    """Query until the latency stops changing; also gives the seconds that a query takes then.
+
+    The medians of the last windows have to lie close to each other. A first query, which may have
+    to compile, is in none, nor is its time taken from that of the windows.
+    """
+    start = time.perf_counter()
+    run(0, 1)
+    compiled = time.perf_counter()
+    expected = busy([run(1, 1)])
+    done, steady = 2, False
+    medians: List[float] = []
+    while not steady and time.perf_counter() - compiled < effort.warm_up:
+        count = max(2, math.ceil(effort.window / max(expected, 1e-9)))
+        turn = run(done, count)
+        done += count
+        expected = busy([turn]) / count
+        medians.append(expected if turn.streamed else float(np.median(whole(turn))))
+        last = medians[-STEADY_WINDOWS:]
+        steady = len(last) == STEADY_WINDOWS and max(last) <= min(last) * (1 + STEADY_WITHIN)
+    return WarmUp(done, round(time.perf_counter() - start, 3), steady), expected

@@ -51,6 +51,10 @@ class Console:
                 yield advance
 
 
+def _rate(value: float) -> str:
+    return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
+
+
 @contextmanager
 def _terminal_bar(label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
     from rich.console import Console as RichConsole
@@ -65,7 +69,7 @@ def _terminal_bar(label: str, total: int, unit: str) -> Iterator[Callable[[int],
         def advance(count: int) -> None:
             bar.advance(task, count)
             speed = bar.tasks[0].finished_speed or bar.tasks[0].speed or 0.0
-            bar.update(task, rate=f"{speed:.0f} {unit}/s")
+            bar.update(task, rate=f"{_rate(speed)} {unit}/s")
 
         yield advance
 
@@ -78,7 +82,7 @@ def _log_lines(label: str, total: int, unit: str) -> Iterator[Callable[[int], No
     def line(now: float) -> str:
         rate = done / max(now - start, 1e-9)
         left = f", {(total - done) / rate:.0f} s left" if 0 < done < total else ""
-        return f"{label}: {done}/{total} {unit}, {rate:.0f} {unit}/s{left}"
+        return f"{label}: {done}/{total} {unit}, {_rate(rate)} {unit}/s{left}"
 
     def advance(count: int) -> None:
         nonlocal done, last

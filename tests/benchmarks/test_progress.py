@@ -67,9 +67,9 @@ def test_log_tells_count_rate_and_time_left_now_and_then(
         clock[0] += 5
         advance(20)
     assert capsys.readouterr().err.splitlines() == [
-        "scan: 40/100 pictures, 4 pictures/s, 15 s left",
-        "scan: 80/100 pictures, 4 pictures/s, 5 s left",
-        "scan: 100/100 pictures, 4 pictures/s",
+        "scan: 40/100 pictures, 4.0 pictures/s, 15 s left",
+        "scan: 80/100 pictures, 4.0 pictures/s, 5 s left",
+        "scan: 100/100 pictures, 4.0 pictures/s",
     ]
 
 
@@ -80,7 +80,7 @@ def test_log_of_something_quick_is_one_line(
         for _ in range(3):
             clock[0] += 0.5
             advance(1)
-    assert capsys.readouterr().err == "scan: 3/3 pictures, 2 pictures/s\n"
+    assert capsys.readouterr().err == "scan: 3/3 pictures, 2.0 pictures/s\n"
 
 
 def test_nothing_to_do_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
