@@ -102,7 +102,7 @@ def finished(pictures: Path, own_model: Path, tmp_path_factory: pytest.TempPathF
     flags = ["--image-dir", str(pictures), "--testing-percentage", "25",
              "--how-many-training-steps", "20", "--architecture", str(own_model),
              "--calibration-images", "8", "--engine", "onnxruntime,openvino",
-             "--precision", "fp32"]  # fmt: skip
+             "--precision", "fp32", "--quick"]  # fmt: skip
     environment = {**os.environ, "HOME": str(home)}
     del environment["TF_CPP_MIN_LOG_LEVEL"]
     done = subprocess.run(

@@ -107,7 +107,8 @@ def assert_whole(folder: Path) -> None:
 
 
 def flags_of(stage: str, finished: Finished) -> list[str]:
-    ours = {"retrain": slice(0, 8), "quantize": slice(8, 10), "build": slice(10, None)}
+    ours = {"retrain": slice(0, 8), "quantize": slice(8, 10), "build": slice(10, 14),
+            "compare": slice(14, None)}  # fmt: skip
     return finished.flags[ours[stage]] if stage in ours else []
 
 
@@ -115,7 +116,7 @@ def flags_of(stage: str, finished: Finished) -> list[str]:
 
 
 OURS = re.compile(
-    r"\w+: \d+/\d+ \w+, \d+ \w+/s$|"  # progress
+    r"[\w-]+: \d+/\d+ \w+, [\d.]+ \w+/s$|"  # progress
     r"(retrain|export|quantize|build|compare): |  misclassified: "
 )
 
@@ -374,12 +375,12 @@ def test_weights_that_are_none(
     ],
 )
 def test_file_of_the_run_that_is_none(
-    edgetrt: Edgetrt, run: Path, file: str, command: str, words: str
+    edgetrt: Edgetrt, finished: Finished, run: Path, file: str, command: str, words: str
 ) -> None:
     if command == "export":
         forget(run, "export")
     (run / file).write_text("garbage")
-    said = edgetrt(command, "--run", run)
+    said = edgetrt(command, *flags_of(command, finished), "--run", run)
     assert said.code == (1 if file.endswith("json") else 2)
     assert re.search(words, said.error)
     assert not list(run.rglob(".tmp-*"))

@@ -8,14 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
 
-from benchmarks.progress import Console
-from engines.engine import Engine, EngineError, TensorSpec
 from pipeline import cli
-from pipeline.compare import REFERENCE, _answers
-from pipeline.dataset import Dataset, split_of
+from pipeline.dataset import split_of
 
 if TYPE_CHECKING:
     from tests.conftest import Finished
@@ -85,16 +81,16 @@ def test_model_is_never_tested_on_another_split_than_its_own(
         said = edgetrt(stage, "--run", run, code=2)
         assert "another split, than the model was trained on; run: edgetrt retrain" in said
     assert "retrain: nothing changed" in edgetrt("retrain", *flags)
-    assert "compare: nothing changed" in edgetrt("compare", "--run", run)
+    assert "compare: nothing changed" in edgetrt("compare", "--run", run, "--quick")
 
 
 def test_report_has_every_engine_whatever_was_built_last(edgetrt: Edgetrt, run: Path) -> None:
     for backend in ("openvino", "onnxruntime"):
         edgetrt("build", "--run", run, "--engine", backend, "--precision", "fp32")
-    edgetrt("compare", "--run", run)
+    edgetrt("compare", "--run", run, "--quick")
     edgetrt("build", "--run", run, "--engine", "openvino", "--precision", "fp16")
     edgetrt("build", "--run", run, "--engine", "onnxruntime", "--precision", "fp32")
-    edgetrt("compare", "--run", run)
+    edgetrt("compare", "--run", run, "--quick")
     names = [engine["name"] for engine in report_of(run)["engines"]]
     assert names == ["tensorflow-fp32", "onnxruntime-fp32", "openvino-fp32", "openvino-fp16"]
 
@@ -102,7 +98,7 @@ def test_report_has_every_engine_whatever_was_built_last(edgetrt: Edgetrt, run: 
 def test_on_another_machine_engines_are_built_and_measured_again(
     edgetrt: Edgetrt, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = report_of(run)["engines"][1]["latency_ms"]["samples"]
+    before = report_of(run)["engines"][1]["scenarios"]["single-stream"]["samples"]
     other = {"cpu": "another", "processors": 64, "gpus": []}
     for module in ("build", "compare"):
         monkeypatch.setattr(f"pipeline.{module}.machine", lambda: other)
@@ -110,9 +106,9 @@ def test_on_another_machine_engines_are_built_and_measured_again(
     said = edgetrt("build", *flags)
     assert "up to date" not in said
     assert "build: onnxruntime-fp32: " in said
-    edgetrt("compare", "--run", run)
+    edgetrt("compare", "--run", run, "--quick")
     assert report_of(run)["environment"]["cpu"] == "another"
-    assert report_of(run)["engines"][1]["latency_ms"]["samples"] != before
+    assert report_of(run)["engines"][1]["scenarios"]["single-stream"]["samples"] != before
 
 
 def test_no_engine_stays_that_could_not_be_built_again(
@@ -144,37 +140,3 @@ def test_damaged_sidecar_heals(edgetrt: Edgetrt, run: Path) -> None:
     assert "is damaged; build it again" in said
     edgetrt("build", "--run", run, "--engine", "onnxruntime,openvino", "--precision", "fp32")
     assert json.loads(file.read_text())["file"] == "onnxruntime-fp32.onnx"
-
-
-class Half(Engine):
-    """Stands in for an engine that gives up after some batches."""
-
-    backend, precision = "test", "fp32"
-    output = TensorSpec("probabilities", (None, 2), "float32")
-
-    def __init__(self, size: int, batches: int) -> None:
-        self.input = TensorSpec("pixels", (None, size, size, 3), "uint8")
-        self.batches, self.closed = batches, False
-
-    def infer(self, pictures: np.ndarray) -> np.ndarray:
-        self.batches -= 1
-        if self.batches < 0:
-            raise EngineError("out of memory")
-        return np.full((len(pictures), 2), 0.5, np.float32)
-
-    def close(self) -> None:
-        self.closed = True
-
-
-def test_engine_that_fails_leaves_the_others(dataset: Dataset) -> None:
-    weak = Half(16, 0)
-    engines: dict[str, Engine] = {REFERENCE: Half(16, 99), "weak": weak, "strong": Half(16, 99)}
-    entries: list[dict[str, Any]] = [{"name": name, "status": "built"} for name in engines]
-    found = _answers(dataset, entries, engines, Console(quiet=True))
-    assert list(found) == list(engines) == [REFERENCE, "strong"]
-    assert len(found["strong"]) == len(dataset.split("test"))
-    assert [entry.get("reason") for entry in entries] == [None, "out of memory", None]
-    assert entries[1]["status"] == "unavailable"
-    assert weak.closed
-    with pytest.raises(EngineError):
-        _answers(dataset, entries[:1], {REFERENCE: Half(16, 0)}, Console(quiet=True))

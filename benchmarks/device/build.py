@@ -92,4 +92,4 @@ def _calibrated(
     found = folder.pictures("train", pictures)
     # Every so-manyth: they lie in the dataset class by class.
     chosen = found[:: max(1, len(found) // count)][:count]
-    return settings._replace(calibration_pictures=tuple(str(p.path) for p in chosen))
+    return settings._replace(calibration_pictures=tuple(str(p.file) for p in chosen))

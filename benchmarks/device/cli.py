@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, List, Optional
 
 from benchmarks.device.folder import COPY, Folder, WrongUseError
+from benchmarks.flags import add_work
 from benchmarks.progress import Console
 from engines import __version__
 from engines.engine import EngineError
@@ -116,13 +117,17 @@ def _classify(args: argparse.Namespace, console: Console) -> None:
 
 
 def _benchmark(args: argparse.Namespace, console: Console) -> None:
-    from benchmarks.device.benchmark import benchmark, table
+    from benchmarks.device.benchmark import benchmark
+    from benchmarks.flags import work_of
+    from benchmarks.table import table
 
-    with Folder(args.run) as folder:
-        rows = benchmark(folder, args.pictures, args.cuda_graph, console)
-    _show(args, rows)
+    work = work_of(args)
+    with Folder(args.run, writes=True) as folder:
+        report = benchmark(folder, args.pictures, args.cuda_graph, work, console)
+    _show(args, report)
     if not args.json:
-        print(table(rows))
+        print(table(report["engines"]))
+        print("report: {}".format(printable(folder.report)))
 
 
 def _selftest(args: argparse.Namespace, console: Console) -> None:
@@ -215,5 +220,6 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="measure TensorRT's engines also with their batches recorded as CUDA graphs",
     )
+    add_work(benchmark)
     command("selftest", _selftest, "build and run a small network whose answers are known", False)
     return parser

@@ -3,12 +3,11 @@
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from benchmarks.device.folder import Folder, WrongUseError
+from benchmarks.measure import REFERENCE
 from benchmarks.progress import Console
 from engines import tensorflow_graph
-from engines.catalogue import TENSORFLOW, cannot_run, is_made_of, load_engine, read_sidecars
+from engines.catalogue import cannot_run, is_made_of, load_engine, read_sidecars
 from engines.engine import Engine, EngineError
-
-REFERENCE = TENSORFLOW + "-fp32"
 
 
 class Known(NamedTuple):

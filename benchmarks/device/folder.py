@@ -1,12 +1,18 @@
 """A run folder as it is on a device: the parts of it that were copied there."""
 
 import fcntl
+import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
+import numpy as np
+
+from benchmarks.measure import Picture
 from engines.engine import EngineError
+from engines.picture_file import PictureError
+from engines.preprocess import pixels, read_picture
 
 # What the stages on the host leave in a run, and what the device needs of it.
 COPY = "onnx/, model/ and dataset.json"
@@ -14,13 +20,6 @@ COPY = "onnx/, model/ and dataset.json"
 
 class WrongUseError(Exception):
     """The command can't be carried out as given (exit code 2)."""
-
-
-class Labelled(NamedTuple):
-    """A picture file and the number of its class."""
-
-    path: Path
-    label: int
 
 
 class Folder:
@@ -56,7 +55,12 @@ class Folder:
             ) from error
         return text.splitlines()
 
-    def pictures(self, split: str, root: Path) -> List[Labelled]:
+    @property
+    def report(self) -> Path:
+        """Where `benchmark` writes; never the report that `edgetrt compare` made in this folder."""
+        return self.path / "report" / "device.json"
+
+    def pictures(self, split: str, root: Path) -> List[Picture]:
         """Those of a split that are on this device, in the order of dataset.json.
 
         Args:
@@ -71,7 +75,8 @@ class Folder:
         for entry in self._dataset():
             path = _inside(root, entry.get("path"))
             if entry.get("split") == split and entry.get("label") in labels and path.is_file():
-                found.append(Labelled(path, labels.index(entry["label"])))
+                label = labels.index(entry["label"])
+                found.append(Picture(entry["path"], path, str(entry.get("sha256")), label))
         if not found:
             raise WrongUseError("none of the run's {} pictures is in {}".format(split, root))
         return found
@@ -115,3 +120,18 @@ def _inside(root: Path, name: Any) -> Path:
     if not isinstance(name, str) or name.startswith("/") or ".." in name.split("/"):
         raise EngineError("dataset.json names a picture outside its folder: {!r}".format(name))
     return root / name
+
+
+def load(picture: Picture, size: Tuple[int, int]) -> np.ndarray:
+    """The pixels of a picture of the run, (height, width, 3) uint8.
+
+    Raises:
+        EngineError: it is not the picture that the run was made with, or none at all.
+    """
+    try:
+        data = read_picture(picture.file)
+        if hashlib.sha256(data).hexdigest() != picture.sha256:
+            raise PictureError("it is not the picture of this name that the run was made with")
+        return pixels(data, *size)
+    except PictureError as error:
+        raise EngineError("{}: {}".format(picture.file, error)) from error

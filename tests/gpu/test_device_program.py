@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from known import CLASSES
 
+from benchmarks.scenarios import DEFAULT
 from engines.catalogue import PRECISIONS
 from pipeline.device_package import package
 
@@ -80,11 +81,13 @@ def test_classify(device: Device, backend: str, precisions: list[str]) -> None:
 
 
 def test_benchmark(device: Device, backend: str, precisions: list[str]) -> None:
-    rows, _ = device("benchmark", "--pictures", device.run / "pictures")
-    ours = [row for row in rows if row["name"].startswith(backend)]
+    report, _ = device("benchmark", "--quick", "--pictures", device.run / "pictures")
+    assert report == json.loads((device.run / "report" / "device.json").read_text())
+    ours = [row for row in report["engines"] if row["name"].startswith(backend)]
     assert len(ours) == len(precisions)
     for row in ours:
-        assert row["latency_ms"]["n"] >= 200
+        assert set(row["scenarios"]) == set(DEFAULT)
+        assert row["scenarios"]["single-stream"]["n"] >= 60
         assert row["gpu_ms"]["compute"] > 0
         assert row["accuracy"]["n"] == 8
         assert row["accuracy"]["top1"] >= 7 / 8
@@ -92,8 +95,8 @@ def test_benchmark(device: Device, backend: str, precisions: list[str]) -> None:
 
 
 def test_benchmark_with_graphs(device: Device, backend: str, precisions: list[str]) -> None:
-    rows, _ = device("benchmark", "--cuda-graph")
-    recorded = [row for row in rows if row["name"].endswith(" (graph)")]
+    report, _ = device("benchmark", "--quick", "--cuda-graph")
+    recorded = [row for row in report["engines"] if row["name"].endswith(" (graph)")]
     assert len(recorded) == len(precisions)
     assert all(row["name"].startswith(backend) and row["accuracy"] is None for row in recorded)
 

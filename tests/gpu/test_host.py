@@ -31,7 +31,7 @@ class Host:
         return json.loads(done.stdout) if done.stdout else None, done.stderr
 
     def engines(self) -> dict[str, dict[str, Any]]:
-        report, _ = self("compare")
+        report, _ = self("compare", "--quick")
         return {engine["name"]: engine for engine in report["engines"]}
 
 
@@ -59,7 +59,7 @@ def test_build_compare_classify(host: Host, backend: str, precisions: list[str])
     assert "--batch 1,2,8" in report["reproduce"][0]
     page = (host.run / "report" / "index.html").read_text()
     assert "batch 1, 2, 8" in page
-    _, said = host("compare")
+    _, said = host("compare", "--quick")
     assert "skipped" in said
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from benchmarks.table import table
 from engines.settings import DEFAULT, Settings, check
 from pipeline.build import Options
 from pipeline.cli import main
 from pipeline.errors import UsageError
-from pipeline.report.table import table
 
 
 def test_int8_on_a_tx2_is_refused_with_the_better_choice() -> None:
@@ -57,8 +59,9 @@ def test_batches_that_are_none(text: str, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_a_forced_engine_is_marked_in_the_table() -> None:
-    entry = {
-        "name": "tensorrt-int8-sm62", "status": "ran", "accuracy": None, "latency_ms": None,
-        "size_bytes": 5, "throughput_ips": None, "reason": "built by force: no INT8",
+    entry: dict[str, Any] = {
+        "name": "tensorrt-int8-sm62", "status": "ran", "accuracy": None, "scenarios": {},
+        "size_bytes": 5, "build_seconds": 1.0, "gpu_ms": None, "speedup": None,
+        "reason": "built by force: no INT8",
     }  # fmt: skip
     assert table([entry]).endswith("tensorrt-int8-sm62: built by force: no INT8")

@@ -1,0 +1,94 @@
+"""The table of engines, for a terminal; on the host and on a device alike."""
+
+from typing import Any, Dict, Mapping, Sequence
+
+from benchmarks.scenarios import FROM_FILE, MULTI_STREAM, OFFLINE, SINGLE_STREAM
+from engines.text import aligned, printable
+
+Engine = Mapping[str, Any]  # one entry of "engines" in a report
+WHERE_MEASURED = ("GPU ms", "mJ")  # columns that are left out where no engine has them
+
+
+def table(engines: Sequence[Engine]) -> str:
+    """The engines of a report as aligned lines; what could not run, or was forced, below."""
+    rows = [_row(engine) for engine in engines]
+    columns = [
+        name
+        for name in (rows[0] if rows else ())
+        if name not in WHERE_MEASURED or any(row[name] for row in rows)
+    ]
+    lines = aligned([columns, *([row[name] for name in columns] for row in rows)], left=3)
+    reasons = [f"{printable(e['name'])}: {printable(e['reason'])}" for e in engines if _matters(e)]
+    return "\n".join([lines, *reasons])
+
+
+def _matters(engine: Engine) -> bool:
+    """Whether the reason is news: that an engine was built for elsewhere is not."""
+    forced = "forced" in engine.get("options", {})
+    return bool(engine["reason"]) and (forced or engine["status"] != "built")
+
+
+def _row(engine: Engine) -> Dict[str, str]:
+    figures = numbers(engine)
+
+    def shown(key: str, spec: str) -> str:
+        return "" if figures[key] is None else format(figures[key], spec)
+
+    interval = ""
+    if figures["top1"] is not None:
+        interval = f" ({figures['top1_low']:.1%}..{figures['top1_high']:.1%})"
+    size = engine["size_bytes"]
+    return {
+        "engine": printable(engine["name"]),
+        "status": status(engine),
+        "top-1 (95 %)": shown("top1", ".1%") + interval,
+        "agree": shown("agreement", ".1%"),
+        "p50 ms": shown("single_stream_p50_ms", ".2f"),
+        "p90 ms": shown("single_stream_p90_ms", ".2f"),
+        "p99 ms": shown("single_stream_p99_ms", ".2f"),
+        "GPU ms": shown("gpu_ms", ".2f"),
+        "pict./s": shown("offline_ips", ".0f"),
+        "mJ": shown("energy_mj", ".1f"),
+        "MB": f"{size / 1e6:.1f}" if size else "",
+    }
+
+
+def status(engine: Engine) -> str:
+    """What became of an engine, and whether its figures prove nothing."""
+    quick = any(not result["valid"] for result in engine["scenarios"].values())
+    return f"{engine['status']}{', quick' if quick else ''}"
+
+
+def numbers(engine: Engine) -> Dict[str, Any]:
+    """Every figure of an engine's row by a name with its unit; None what was not measured.
+
+    Shares are 0..1, times ms, "_low" and "_high" the ends of a figure's 95 % interval.
+    """
+    accuracy = engine["accuracy"] or {}
+    scenarios, speedup = engine["scenarios"], engine["speedup"] or {}
+    found: Dict[str, Any] = {}
+
+    def figure(name: str, value: Any, ends: Any) -> None:
+        low, high = ends or (None, None)
+        found.update({name: value, f"{name}_low": low, f"{name}_high": high})
+
+    figure("top1", accuracy.get("top1"), accuracy.get("ci95"))
+    found.update(top5=accuracy.get("top5"), pictures=accuracy.get("n"))
+    found["agreement"] = accuracy.get("agreement")
+    figure("delta", accuracy.get("delta"), accuracy.get("delta_ci95"))
+    found["p_value"] = accuracy.get("p_value")
+    for scenario in (SINGLE_STREAM, MULTI_STREAM, FROM_FILE):
+        result = scenarios.get(scenario, {})
+        for key in ("p50", "p90", "p99"):
+            name = f"{scenario.replace('-', '_')}_{key}_ms"
+            figure(name, result.get(key), result.get("ci95", {}).get(key))
+        found[f"{scenario.replace('-', '_')}_queries"] = result.get("n")
+    found["gpu_ms"] = (engine["gpu_ms"] or {}).get("compute")
+    offline = scenarios.get(OFFLINE, {})
+    figure("offline_ips", offline.get("ips"), offline.get("ci95"))
+    found["offline_pictures"] = offline.get("n")
+    energy = scenarios.get(SINGLE_STREAM, {}).get("energy") or {}
+    figure("energy_mj", energy.get("mj"), energy.get("ci95"))
+    figure("speedup", speedup.get("value"), speedup.get("ci95"))
+    found.update(size_bytes=engine["size_bytes"], build_seconds=engine["build_seconds"])
+    return found
