@@ -32,7 +32,16 @@ def percent(fraction: Any) -> str:
 
 def interval(bounds: Any) -> str:
     """A pair of fractions as a range in percent: [0.845, 0.896] -> 84.5–89.6."""
-    return f"{percent(bounds[0])}–{percent(bounds[1])}" if bounds else NOT_MEASURED
+    if not bounds or not all(measured(bound) for bound in bounds):
+        return NOT_MEASURED
+    return f"{percent(bounds[0])}–{percent(bounds[1])}"
+
+
+def span(bounds: Any) -> str:
+    """A pair of figures as a range: [4.181, 4.62] -> 4.18–4.62."""
+    if not bounds or not all(measured(bound) for bound in bounds):
+        return NOT_MEASURED
+    return f"{significant(bounds[0])}–{significant(bounds[1])}"
 
 
 def points(delta: Any) -> str:
@@ -41,6 +50,13 @@ def points(delta: Any) -> str:
         return NOT_MEASURED
     rounded = round(100 * delta, 1)
     return number(rounded, "+.1f") if rounded else "0.0"
+
+
+def points_span(bounds: Any) -> str:
+    """A pair of differences of fractions as a range: [-0.009, 0.015] -> −0.9 to +1.5."""
+    if not bounds or not all(measured(bound) for bound in bounds):
+        return NOT_MEASURED
+    return f"{points(bounds[0])} to {points(bounds[1])}"
 
 
 def p_value(p: Any) -> str:

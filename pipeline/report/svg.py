@@ -15,7 +15,19 @@ from markupsafe import escape
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ROLES = ("ink", "muted", "line", "paper", "fp32", "fp16", "int8", "other", "heat")
+ROLES = (
+    "ink",
+    "muted",
+    "line",
+    "paper",
+    "fp32",
+    "fp16",
+    "int8",
+    "other",
+    "heat",
+    "alert",
+    "accent",
+)
 PLACEHOLDER = {role: f"#0000{i:02x}" for i, role in enumerate(ROLES, start=1)}
 
 STYLE: dict[str, Any] = {

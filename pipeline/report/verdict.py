@@ -1,8 +1,9 @@
 """What the measurements say, in one sentence."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from benchmarks.scenarios import RESULT, SINGLE_STREAM
 from engines.settings import CALIBRATORS
 from pipeline.report.format import (
     SIGNIFICANT,
@@ -17,6 +18,9 @@ from pipeline.report.format import (
 )
 
 Engine = Mapping[str, Any]  # one entry of "engines" in report.json
+
+
+FIGURE = RESULT[SINGLE_STREAM]  # what speed goes by
 
 
 class Verdict(NamedTuple):
@@ -36,12 +40,6 @@ def reference(engines: Sequence[Engine]) -> Engine | None:
     return next((e for e in engines if e["backend"] == "tensorflow" and e["status"] == "ran"), None)
 
 
-def speedup(engine: Engine, against: Engine | None) -> float | None:
-    """How many times as fast `engine` is as `against`, by the medians of their latencies."""
-    own, other = _median(engine), _median(against)
-    return other / own if own and other else None
-
-
 def verdict(engines: Sequence[Engine]) -> Verdict:
     """Judge the fastest engine whose accuracy is not significantly below TensorFlow's.
 
@@ -50,12 +48,12 @@ def verdict(engines: Sequence[Engine]) -> Verdict:
     """
     base = reference(engines)
     rivals = [e for e in engines if e["status"] == "ran" and e is not base]
-    timed = sorted((e for e in rivals if _median(e)), key=lambda e: _median(e) or 0.0)
+    timed = sorted((e for e in rivals if _latency(e)), key=lambda e: _latency(e) or 0.0)
     if not timed:
         return Verdict(_without_rival(base, rivals), _never_ran(engines), None)
     best = min(timed, key=_doubt)  # the first, so the fastest, of the least doubtful
     sentence = f"{label(best)}: {_speed(best, base)}, {_accuracy(best)}."
-    return Verdict(sentence, _passed_over(timed[: timed.index(best)], base), best)
+    return Verdict(sentence, _passed_over(timed[: timed.index(best)]), best)
 
 
 def label(engine: Engine) -> str:
@@ -69,9 +67,28 @@ def label(engine: Engine) -> str:
     return f"{precision.upper()}{how} on {backend}{place}"
 
 
-def _median(engine: Engine | None) -> float | None:
-    p50 = ((engine or {}).get("latency_ms") or {}).get("p50")
-    return p50 if measured(p50) and p50 > 0 else None
+def doubts(report: Mapping[str, Any]) -> list[str]:
+    """Why the verdict's figures need care, in sentences; [] where nothing speaks against them.
+
+    It tells of the engine that the verdict speaks of, of TensorFlow, and of the machine.
+    """
+    engines: Sequence[Engine] = report["engines"]
+    judged = [e for e in (verdict(engines).engine, reference(engines)) if e]
+    return [
+        *_not_valid(report["effort"], judged),
+        *(sentence for engine in judged for sentence in _unsteady(engine)),
+        *_disturbed(report["conditions"]),
+        *_unlike_loadgen(report["loadgen"]),
+    ]
+
+
+def _latency(engine: Engine | None) -> float | None:
+    found = _single_stream(engine).get(FIGURE)
+    return found if measured(found) and found > 0 else None
+
+
+def _single_stream(engine: Engine | None) -> Mapping[str, Any]:
+    return ((engine or {}).get("scenarios") or {}).get(SINGLE_STREAM) or {}
 
 
 def _doubt(engine: Engine) -> int:
@@ -84,19 +101,30 @@ def _doubt(engine: Engine) -> int:
 
 
 def _speed(engine: Engine, base: Engine | None) -> str:
-    ratio = speedup(engine, base)
-    if ratio is None:
-        why = "latency was not measured" if base else "did not run"
-        return f"{significant(_median(engine))} ms per picture at batch 1 (TensorFlow {why})"
-    if ratio >= 1.05:
-        return f"{_times(ratio)} as fast as TensorFlow at batch 1"
-    if ratio > 0.95:
-        return "no faster than TensorFlow at batch 1"
-    return f"slower than TensorFlow at batch 1 (takes {_times(1 / ratio)} as long)"
+    found = engine.get("speedup")
+    if not found:
+        why = "'s latency was not measured" if base else " did not run"
+        return f"{significant(_latency(engine))} ms per picture ({FIGURE}; TensorFlow{why})"
+    ratio, (low, high) = found["value"], found["ci95"]
+    if low > 1:
+        return f"{_times(ratio)} as fast as TensorFlow ({_range(ratio, low, high)})"
+    if low > 0 and high < 1:
+        longer = _range(1 / ratio, 1 / high, 1 / low)
+        return f"slower than TensorFlow (takes {_times(1 / ratio)} as long, {longer})"
+    return f"no measurable difference in speed from TensorFlow ({_range(ratio, low, high)})"
 
 
 def _times(ratio: float) -> str:
-    return f"{number(ratio, '.1f' if ratio < 10 else ',.0f')}×"
+    return f"{number(ratio, _digits(ratio))}×"
+
+
+def _range(ratio: float, low: float, high: float) -> str:
+    """The interval of a ratio, as exact as the ratio itself is told."""
+    return f"{number(low, _digits(ratio))} to {number(high, _digits(ratio))}"
+
+
+def _digits(ratio: float) -> str:
+    return f",.{2 if ratio < 2 else 1 if ratio < 20 else 0}f"
 
 
 def _accuracy(engine: Engine) -> str:
@@ -117,7 +145,7 @@ def _accuracy(engine: Engine) -> str:
     return f"{change} (p {p_value(accuracy['p_value'])}, {pictures})"
 
 
-def _passed_over(faster: Sequence[Engine], base: Engine | None) -> str:
+def _passed_over(faster: Sequence[Engine]) -> str:
     def reason(engine: Engine) -> str:
         if _doubt(engine) == 1:
             return "accuracy not compared"
@@ -125,8 +153,9 @@ def _passed_over(faster: Sequence[Engine], base: Engine | None) -> str:
         return f"{points(accuracy['delta'])} points, p {p_value(accuracy['p_value'])}"
 
     def entry(engine: Engine) -> str:
-        ratio = speedup(engine, base)
-        return f"{label(engine)} ({f'{_times(ratio)}, ' if ratio else ''}{reason(engine)})"
+        found = engine.get("speedup")
+        times = f"{_times(found['value'])}, " if found else ""
+        return f"{label(engine)} ({times}{reason(engine)})"
 
     return f"Faster, but passed over: {'; '.join(map(entry, faster))}." if faster else ""
 
@@ -137,8 +166,8 @@ def _without_rival(base: Engine | None, rivals: Sequence[Engine]) -> str:
     if not base:
         return "No engine ran on this machine, so nothing was measured."
     told = []
-    if _median(base):
-        told.append(f"{significant(_median(base))} ms per picture at batch 1")
+    if _latency(base):
+        told.append(f"{significant(_latency(base))} ms per picture, {FIGURE}")
     if accuracy := base.get("accuracy"):
         pictures = counted(accuracy["n"], "test picture")
         told.append(f"{percent(accuracy['top1'])} % of {pictures} right")
@@ -154,3 +183,46 @@ def _never_ran(engines: Sequence[Engine]) -> str:
     if unavailable:
         told.append(f"{unavailable:,} unavailable")
     return f"{', '.join(told)}: the table says why." if told else ""
+
+
+def _not_valid(effort: str, judged: Sequence[Engine]) -> Iterator[str]:
+    if effort != "valid":
+        yield "A quick look: fewer queries than a valid result needs."
+        return
+    for engine in judged:
+        result = _single_stream(engine)
+        if result and not result["valid"]:
+            yield f"{_name(engine)} has no valid result: {shortened(result['why'], 200)}."
+
+
+def _unsteady(engine: Engine) -> Iterator[str]:
+    result = _single_stream(engine)
+    if not result:
+        return
+    if not result["warm_up"]["steady"]:
+        yield f"{_name(engine)} did not get steady in its warm-up."
+    if result["throttled"]:
+        slower = number(result["drift"]["percent"], "+.1f")
+        yield f"{_name(engine)} got slower while it was measured ({slower} %): throttled."
+
+
+def _disturbed(conditions: Mapping[str, Any]) -> Iterator[str]:
+    for difference in conditions["differences"]:
+        told = shortened(difference, 300)
+        yield f"{told[:1].upper()}{told[1:]}."
+    seen = [value for value in conditions["series"].get("throttled", ()) if measured(value)]
+    if any(seen):
+        share = sum(map(bool, seen)) / len(seen)
+        yield f"The machine was throttled in {percent(share)} % of the readings."
+
+
+def _unlike_loadgen(loadgen: Mapping[str, Any]) -> Iterator[str]:
+    if "engine" in loadgen and not loadgen["agrees"]:
+        yield (
+            f"MLCommons LoadGen measures {significant(loadgen['loadgen_ms'])} ms where this report "
+            f"has {significant(loadgen['ours_ms'])} ms ({shortened(loadgen['engine'], 40)})."
+        )
+
+
+def _name(engine: Engine) -> str:
+    return shortened(engine["name"], 80)

@@ -1,275 +1,40 @@
-"""The report page: self-contained, escaped, honest, the same every time."""
+"""The report page: self-contained, escaped, honest, the same every time; and its tables."""
 
+import base64
 import copy
+import csv as reading
+import hashlib
+import io
+import json
 import re
 import time
-from html.parser import HTMLParser
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from pipeline.errors import PipelineError
-from pipeline.report import format as figures
-from pipeline.report import plots
-from pipeline.report.page import MAX_LISTED, render
-from pipeline.report.verdict import verdict
-
-HOSTILE = (
-    '<script>alert(1)</script><img src="http://evil.example/x" onerror=1>'
-    '"\' $\\frac{1}{0}$ \x00\x1b[31m\u202e\ud800 </svg></style> {{ 7*7 }} &amp; #000001 id="plots" '
+from reports import (
+    BETTER,
+    HOSTILE,
+    TENSORFLOW,
+    WORSE,
+    Page,
+    absent,
+    device,
+    engine,
+    example,
+    troubled,
+    with_text,
 )
-VOID = {"meta", "link", "img", "br", "hr", "input"}
 
-
-def engine(
-    backend: str,
-    precision: str,
-    top1: float,
-    delta: float,
-    p_value: float,
-    p50: float,
-    **other: Any,
-) -> dict[str, Any]:
-    """An engine that ran: latencies with the long right tail that a shared machine gives them."""
-    random = np.random.default_rng(round(1000 * p50))
-    samples = p50 * (0.97 + 0.03 * random.lognormal(0, 1.0, 200))
-    samples[random.integers(0, 200, 3)] *= 1.8
-    p50, p90, p99 = np.quantile(samples, (0.5, 0.9, 0.99))
-    return {
-        "name": f"{backend}-{precision}",
-        "backend": backend,
-        "precision": precision,
-        "target": "cpu",
-        "status": "ran",
-        "reason": "",
-        "size_bytes": {"fp32": 13_500_000, "fp16": 6_800_000}.get(precision, 3_600_000),
-        "build_seconds": 1.234,
-        "accuracy": {
-            "top1": top1,
-            "ci95": [top1 - 0.028, top1 + 0.024],
-            "agreement": 1 - 1.7 * abs(delta),
-            "delta": delta,
-            "p_value": p_value,
-            "n": 656,
-        },
-        "latency_ms": {
-            "p50": float(p50),
-            "p90": float(p90),
-            "p99": float(p99),
-            "mean": float(samples.mean()),
-            "n": 200,
-            "samples": samples.tolist(),
-        },
-        "throughput_ips": float(1150 / p50),
-        **other,
-    }
-
-
-def absent(backend: str, status: str, reason: str, **other: Any) -> dict[str, Any]:
-    """An engine that did not run here."""
-    nothing = dict.fromkeys(("size_bytes", "build_seconds", "accuracy", "latency_ms"))
-    about = {"name": f"{backend}-int8", "backend": backend, "precision": "int8", "target": "cpu"}
-    return {
-        **about,
-        **nothing,
-        "throughput_ips": None,
-        "status": status,
-        "reason": reason,
-        **other,
-    }
-
-
-TENSORFLOW = engine("tensorflow", "fp32", 0.870, 0.0, 1.0, 22.9, build_seconds=0.41)
-BETTER = engine("openvino", "int8", 0.873, 0.003, 0.61, 5.21)
-WORSE = engine("onnxruntime", "int8", 0.831, -0.039, 0.0007, 4.4)
-
-
-def guard() -> dict[str, Any]:
-    """What an accuracy guard found that returned four layers to float."""
-
-    def accuracy(top1: float, n: int) -> dict[str, Any]:
-        return {"top1": top1, "ci95": [top1 - 0.05, top1 + 0.04], "n": n}
-
-    tried = [(0, 0.842, 0.851, 3.77), (1, 0.846, 0.853, 3.81), (2, 0.854, 0.861, 3.84),
-             (4, 0.862, 0.866, 3.91)]  # fmt: skip
-    layers = [f"block{i}/depthwise:0" for i in range(49)]
-    return {
-        "met": True,
-        "max_drop": 0.5,
-        "layers": 49,
-        "float_layers": layers[:4],
-        "ranking": [{"layer": name, "decibels": 12.25 + i} for i, name in enumerate(layers)],
-        "backend": "openvino",
-        "fp32": {"validation": accuracy(0.866, 257), "test": accuracy(0.870, 656), "p50_ms": 8.6},
-        "points": [
-            {
-                "float_layers": count,
-                "validation": accuracy(validation, 257),
-                "test": accuracy(test, 656),
-                "drop": round(100 * (0.866 - validation), 4),
-                "p50_ms": p50,
-            }
-            for count, validation, test, p50 in tried
-        ],
-        "chosen": 3,
-        "test": {"agreement": 0.981, "delta": -0.004, "p_value": 0.58},
-        "seconds": 92.1,
-    }
-
-
-def example() -> dict[str, Any]:
-    """A report like one of a run on the solar cells."""
-    engines = [
-        copy.deepcopy(TENSORFLOW),
-        engine("onnxruntime", "fp32", 0.870, 0.0, 1.0, 9.87),
-        engine("openvino", "fp32", 0.870, 0.0, 1.0, 8.64),
-        engine("openvino", "fp16", 0.868, -0.002, 1.0, 8.51),
-        copy.deepcopy(BETTER),
-        copy.deepcopy(WORSE),
-        absent(
-            "tensorrt-rtx",
-            "built",
-            "built for SM 8.6; this machine has no NVIDIA GPU",
-            target="sm86",
-            size_bytes=4_410_000,
-            build_seconds=21.7,
-        ),
-        absent("tensorrt", "unavailable", "tensorrt is not installed", target="sm62"),
-    ]
-    for one in engines:
-        if one["accuracy"]:
-            wrong = round(656 * (1 - one["accuracy"]["top1"]))
-            missed = wrong // 2 + 9
-            one["accuracy"]["confusion"] = [
-                [217 - missed, missed],
-                [wrong - missed, 439 - wrong + missed],
-            ]
-    return {
-        "schema": 1,
-        "run": {
-            "name": "demo",
-            "architecture": "efficientnet_lite0",
-            "seed": 0,
-            "created": "2026-11-23T12:00:00Z",
-        },
-        "dataset": {
-            "images": 2624,
-            "classes": ["defective", "functional"],
-            "train": 1711,
-            "validation": 257,
-            "test": 656,
-            "rejected": 3,
-            "rejected_pictures": [
-                {"path": "defective/cell0007.png", "reason": "truncated PNG"},
-                {"path": "functional/notes.jpg", "reason": "no picture: text"},
-                {"path": "functional/cell1401.png", "reason": "same bytes as cell1400.png"},
-            ],
-            "per_class": {
-                "defective": {"train": 561, "validation": 82, "test": 217},
-                "functional": {"train": 1150, "validation": 175, "test": 439},
-            },
-            "source": "elpv-dataset 1.0.0, Buerhop-Lutz et al. 2018, CC BY-NC-SA 4.0",
-        },
-        "engines": engines,
-        "int8_head": {
-            "fp32_head": {"top1": 0.840, "ci95": [0.810, 0.866]},
-            "int8_head": {"top1": 0.873, "ci95": [0.845, 0.896]},
-            "p_value": 0.0021,
-            "used": "int8_head",
-            "backend": "openvino",
-        },
-        "accuracy_guard": guard(),
-        "misclassified": [
-            {
-                "path": f"defective/cell{37 * i:04}.png",
-                "truth": "defective",
-                "predicted": "functional",
-                "probability": 0.98 - 0.005 * i,
-            }
-            for i in range(83)
-        ],
-        "stages": {
-            "dataset": 2.31,
-            "bottlenecks": 11.4,
-            "retrain": 32.1,
-            "export": 12.0,
-            "quantize": 17.9,
-            "build": 24.6,
-            "compare": 48.2,
-        },
-        "environment": {
-            "python": "3.11.7",
-            "cpu": "AMD EPYC 9B14",
-            "cores": 2,
-            "tensorflow": "2.21.0",
-            "onnxruntime": "1.23.2",
-            "openvino": "2025.3.0",
-        },
-        "reproduce": [
-            "edgetrt run --image-dir data/elpv --run runs/demo --testing-percentage 25",
-            "edgetrt compare --run runs/demo --engines tensorflow,onnxruntime,openvino "
-            "--precisions fp32,fp16,int8 --batch 32 --samples 200",
-        ],
-    }
-
-
-class Page(HTMLParser):
-    """What a browser would see: tags with their attributes, in order, and the text between them."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.words: list[str] = []
-        self.feed(html)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if not self.open or self.open[-1] != "style":
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
-
-    @property
-    def structure(self) -> list[tuple[str, list[str]]]:
-        return [(tag, sorted(attributes)) for tag, attributes in self.tags]
-
-
-def with_text(report: dict[str, Any], text: str) -> dict[str, Any]:
-    """`report` with `text` for every string that a person or a file name can choose."""
-    report = copy.deepcopy(report)
-    report["run"] |= {"name": text, "architecture": text, "created": text}
-    dataset = report["dataset"]
-    dataset["classes"] = [text, "b" + text]
-    dataset["per_class"] = dict(zip(dataset["classes"], dataset["per_class"].values(), strict=True))
-    dataset["source"] = text
-    dataset["rejected_pictures"] = [{"path": text, "reason": text}]
-    for one in report["engines"]:
-        one |= {"name": text, "reason": text, "target": text}
-    report["misclassified"] = [{"path": text, "truth": text, "predicted": text, "probability": 0.5}]
-    if found := report["accuracy_guard"]:
-        ranking = [{"layer": text, "decibels": 9.0}]
-        found |= {"backend": text, "float_layers": [text], "ranking": ranking}
-    report["stages"] = {text: 1.0}
-    report["environment"] = {text: text}
-    report["reproduce"] = [text]
-    return report
+from benchmarks.table import table
+from pipeline.errors import PipelineError
+from pipeline.report import confusion, plots, timeline
+from pipeline.report import format as figures
+from pipeline.report.page import MAX_LAYERS, MAX_LISTED, render
+from pipeline.report.table import csv, markdown
+from pipeline.report.verdict import doubts, verdict
 
 
 @pytest.fixture(scope="module")
@@ -277,7 +42,9 @@ def html() -> str:
     return render(example())
 
 
-def test_page_is_well_formed_and_needs_nothing_but_itself(html: str) -> None:
+@pytest.mark.parametrize("make", [example, troubled, device])
+def test_page_is_well_formed_and_needs_nothing_but_itself(make: Any) -> None:
+    html = render(make())
     assert html.startswith("<!DOCTYPE html>")
     page = Page(html)
     assert not page.open
@@ -285,10 +52,22 @@ def test_page_is_well_formed_and_needs_nothing_but_itself(html: str) -> None:
     assert set(re.findall(r"url\((.)", html)) <= {"#"}
     assert "@import" not in html
     for tag, attributes in page.tags:
-        assert tag not in ("script", "iframe", "object", "img")
+        assert tag not in ("iframe", "object", "base", "form")
         assert not any(name.startswith("on") for name in attributes)
         for name in ("src", "href", "xlink:href"):
-            assert (attributes.get(name) or "#")[0] == "#" or attributes[name] == "data:,"
+            value = attributes.get(name) or "#"
+            assert (
+                value[0] == "#" or value == "data:," or value.startswith("data:image/jpeg;base64,")
+            )
+    json.dumps(make(), allow_nan=False)  # as report.json has it
+
+
+def test_only_the_pages_own_script_may_run(html: str) -> None:
+    [script] = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    [policy] = [a["content"] for _, a in Page(html).tags if "http-equiv" in a]
+    allowed = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src"
+    assert policy == f"{allowed} 'sha256-{digest}'"
 
 
 def test_page_is_accessible(html: str) -> None:
@@ -301,8 +80,9 @@ def test_page_is_accessible(html: str) -> None:
     assert used and used <= set(ids)
     assert sum(tag == "h1" for tag, _ in page.tags) == 1
     assert all("scope" in a for tag, a in page.tags if tag == "th")
+    assert all(a["alt"] for tag, a in page.tags if tag == "img")
     drawings = [a for tag, a in page.tags if tag == "svg"]
-    assert len(drawings) == 5
+    assert len(drawings) == 6
     assert all(a["role"] == "img" and a["aria-label"] for a in drawings)
 
 
@@ -317,7 +97,7 @@ def test_colours_keep_contrast_in_light_and_dark(html: str) -> None:
     for scheme in schemes:
         colours = dict(re.findall(r"--(\w+): (#\w{6})", scheme))
         for ground in ("paper", "panel"):
-            for role in ("ink", "muted", "accent", "fp32", "fp16", "int8", "other"):
+            for role in ("ink", "muted", "accent", "fp32", "fp16", "int8", "other", "alert"):
                 dark, light = sorted(luminance(colours[c]) for c in (ground, role))
                 assert (light + 0.05) / (dark + 0.05) >= 4.5, (ground, role)
 
@@ -327,8 +107,9 @@ def test_every_engine_is_on_the_page_with_its_reason(html: str) -> None:
     for one in example()["engines"]:
         assert one["name"] in text
         assert one["reason"] in text
-    assert "87.3 84.5–89.7" in text
-    assert "−3.9 p < 0.001" in text
+    assert "87.3 84.5–89.7 99.5 +0.3 −0.9 to +1.5 p = 0.61 5.21 5.62 5.50–5.78 6.63" in text
+    assert "−3.9 −5.1 to −2.7 p < 0.001" in text
+    assert "221 217–223 129 125–134 4.40× 4.18–4.62 3.60 1.23" in text
     assert "4.41 21.7" in text  # an engine that was only built: its size and time are known
 
 
@@ -346,6 +127,57 @@ def test_the_rest_of_the_report_is_on_the_page(html: str) -> None:
         assert f"{name} {value}" in text
     for command in report["reproduce"]:
         assert command in text
+    for one in report["disagreements"]:
+        assert f"{one['path']} Truth {one['truth']} TensorFlow {one['reference_label']}" in text
+    assert "functional 89.0 92.5 439" in text  # precision, recall, pictures
+    assert "Calibration error: 3.1 points" in text
+    assert "takes 1.86 ms (p50; p90 2.02 ms, 1,024 files)" in text
+    assert "1.005 times as much (95 % interval 0.988 to 1.021, 1,024 queries)." in text
+    assert "Included: package-0. Not included: core (part of package-0)." in text
+    assert "Load 0.31 1.94" in text
+
+
+def test_layers_that_take_longest_and_the_rest_in_one(html: str) -> None:
+    times = sorted(example()["layers"]["openvino-int8"].values(), reverse=True)
+    text = Page(html).text
+    assert f"{len(times) - MAX_LAYERS} more layers {sum(times[MAX_LAYERS:]):.2f}" in text
+    assert text.count("block0/") == 3 and "block15/" not in text
+
+
+@pytest.mark.parametrize(
+    "thumbnail",
+    ["", "no base64", '/9j/"><script>', "/9j/é", base64.b64encode(b"<svg onload=1>").decode(),
+     base64.b64encode(b"\xff\xd8\xff" + bytes(100_000)).decode()],
+)  # fmt: skip
+def test_a_thumbnail_that_is_no_small_jpeg_is_left_out(thumbnail: str) -> None:
+    report = example()
+    report["disagreements"][0]["thumbnail"] = thumbnail
+    page = Page(render(report))
+    assert sum(tag == "img" for tag, _ in page.tags) == len(report["disagreements"]) - 1
+    assert "no picture" in page.text
+
+
+def test_page_of_a_device() -> None:
+    page = Page(render(device()))
+    assert (
+        "FP16 on tensorrt for sm62: 6.79 ms per picture (p90; TensorFlow did not run)" in page.text
+    )
+    assert "not compared with TensorFlow" in page.text
+    assert "tensorrt-fp16 0.210 5.67 0.0200 6.30" in page.text  # upload, compute, download, all
+    assert "Not checked with MLCommons LoadGen: mlcommons_loadgen is not installed." in page.text
+    assert "jetson_clocks on on" in page.text
+    for absent_here in ("Agrees", "Multi-stream", "Misclassified", "Time per stage", "seed"):
+        assert absent_here not in page.text
+
+
+def test_what_weakens_the_verdict_is_said_beside_it() -> None:
+    text = Page(render(troubled())).text
+    beside = text[: text.index("Engines Engine")]
+    for doubt in doubts(troubled()):
+        assert doubt in beside
+    assert "To be taken with care" not in Page(render(example())).text
+    assert "openvino-int8 quick throttled" in text and "tensorflow-fp32 quick unsteady" in text
+    assert "60 queries of 1,024" in text and "They do not agree." in text
 
 
 def test_accuracy_guard_that_met_its_budget(html: str) -> None:
@@ -401,7 +233,7 @@ def test_hostile_text_changes_no_tag() -> None:
 
 def test_names_are_plain_text_in_plots() -> None:
     names = ["$x^2$ <b>", "_#000001 &"]
-    drawing = Page(plots.confusion([[3, 1], [0, 4]], names, "c", 'a "label" <i>'))
+    drawing = Page(confusion.confusion([[3, 1], [0, 4]], names, "c", 'a "label" <i>'))
     assert all(name in drawing.text for name in names)
     assert drawing.tags[0][1]["aria-label"] == 'a "label" <i>'
     assert "b" not in {tag for tag, _ in drawing.tags}
@@ -412,7 +244,7 @@ def test_names_are_plain_text_in_plots() -> None:
 def test_any_text_is_shown_escaped(text: str) -> None:
     report = example()
     for one in report["engines"]:
-        one |= {"accuracy": None, "latency_ms": None}
+        one |= {"accuracy": None, "scenarios": {}}
     report["accuracy_guard"] = None  # no plots: they take long, and hold no text
     expected = Page(render(with_text(report, "a"))).structure
     html = render(with_text(report, text))
@@ -435,8 +267,8 @@ def test_plots_leave_matplotlib_as_it_was() -> None:
 @pytest.mark.parametrize("count", [1, 2, 20, 21, 1000])
 def test_confusion_of_any_number_of_classes(count: int) -> None:
     names = [f"class-{i}" for i in range(count)]
-    svg = plots.confusion(np.eye(count, dtype=int) * 7, names, "c", "label")
-    labelled = count <= plots.MAX_LABELLED
+    svg = confusion.confusion(np.eye(count, dtype=int) * 7, names, "c", "label")
+    labelled = count <= confusion.MAX_LABELLED
     assert all((f">{name}<" in svg) == labelled for name in names)
     assert ("data:image/png" in svg) != labelled
     assert len(svg) < 200_000
@@ -449,14 +281,14 @@ def test_latency_plots_of_any_spread(samples: list[float]) -> None:
     svg = plots.latency_distribution([plots.Curve(3, "other", samples)], "l", "label")
     assert ">3</text>" in svg and len(svg) < 60_000
     low, high = min(samples), max(samples)
-    point = plots.Point(12, "fp16", low, high, 1.0, 1.0, 1.0)
+    point = plots.Point(12, "fp16", low, (low, high), 1.0, (1.0, 1.0))
     assert svg.count("<text") > 6
     assert ">12</text>" in plots.accuracy_against_latency([point], "a", "label")
 
 
 def test_numbers_of_close_points_do_not_cover_each_other() -> None:
-    points = [plots.Point(i, "int8", 5 + i / 1000, 6.0, 0.9, 0.8, 0.95) for i in range(1, 9)]
-    points.append(plots.Point(9, "fp32", 20.0, 21.0, 0.9, 0.8, 0.95))
+    points = [plots.Point(i, "int8", 5 + i / 1000, (5, 6), 0.9, (0.8, 0.95)) for i in range(1, 9)]
+    points.append(plots.Point(9, "fp32", 20.0, (19.0, 21.0), 0.9, (0.8, 0.95)))
     svg = plots.accuracy_against_latency(points, "a", "label")
     numbers = re.findall(r'<text[^>]* x="([\d.]+)" y="([\d.]+)"[^>]*>(\d)</text>', svg)
     places = [np.array([float(x), float(y)]) for x, y, _ in numbers[-9:]]
@@ -477,7 +309,15 @@ def test_large_report_stays_small_and_fast() -> None:
     for one in report["engines"]:
         if one["accuracy"]:
             one["accuracy"]["confusion"] = matrix.tolist()
-            one["latency_ms"]["samples"] *= 50
+            one["accuracy"]["per_class"] *= 250
+            for result in one["scenarios"].values():
+                result["samples"] = result.get("samples", []) * 42  # 50,400
+                result["turns"] = [42 * count for count in result["turns"]]
+    report["conditions"]["series"] = {
+        key: values * 100 for key, values in report["conditions"]["series"].items()
+    }
+    report["layers"] = {"openvino-int8": {f"{i}" + "x" * 400: 1.0 for i in range(5000)}}
+    report["disagreements"] *= 2
     report["misclassified"] = [
         {"path": f"{i}/" + "x" * 400, "truth": "t" * 400, "predicted": "q", "probability": 1.0}
         for i in range(5000)
@@ -485,11 +325,12 @@ def test_large_report_stays_small_and_fast() -> None:
     start = time.perf_counter()
     html = render(report)
     assert time.perf_counter() - start < 10
-    assert len(html.encode()) < 3_000_000
+    assert len(html.encode()) < 1_500_000
     text = Page(html).text
     assert text.count("more in report.json") == 2
     assert "and 4,950 more in report.json" in text
     assert "<details><summary>Pictures per class" in html
+    assert "<details><summary>Precision and recall of each class" in html
     assert "Most often confused: class" in text
 
 
@@ -504,7 +345,13 @@ def test_page_of_a_report_with_nothing_measured() -> None:
         "misclassified": [],
         "stages": {},
         "environment": {},
+        "disagreements": [],
+        "layers": {},
+        "preprocess_ms": None,
+        "loadgen": {"reason": "no engine ran"},
+        "power": {"source": None, "reason": "no rail", "rails": [], "idle_w": None, "hz": None},
     }
+    report["conditions"]["series"] = {"seconds": []}
     page = Page(render(report))
     assert "No engine ran on this machine" in page.text
     assert "tensorflow is not installed" in page.text
@@ -516,16 +363,17 @@ def test_page_of_an_engine_without_accuracy_or_samples() -> None:
     report = example()
     report["engines"][4]["accuracy"] = None
     for one in report["engines"]:
-        if one["latency_ms"]:
-            del one["latency_ms"]["samples"]
+        one["scenarios"].pop("offline", None)
+        for result in one["scenarios"].values():
+            result |= {"samples": [], "turns": [], "starts": []}
     page = Page(render(report))
-    assert "— — — 5.2" in page.text
+    assert "— — — 5.21 5.62" in page.text
     assert [a["aria-label"] for tag, a in page.tags if tag == "svg"] != []
 
 
 def test_another_schema_is_refused() -> None:
-    with pytest.raises(PipelineError, match=r"schema 2.*edgetrt compare"):
-        render({**example(), "schema": 2})
+    with pytest.raises(PipelineError, match=r"schema 1.*edgetrt compare"):
+        render({**example(), "schema": 1})
 
 
 WITHOUT_DELTA = copy.deepcopy(BETTER)
@@ -537,7 +385,7 @@ WITHOUT_DELTA["accuracy"] |= {"delta": None, "p_value": None}
     [
         (
             [TENSORFLOW, BETTER],
-            "INT8 on openvino: 4.4× as fast as TensorFlow at batch 1, 0.3 points more accurate, "
+            "INT8 on openvino: 4.4× as fast as TensorFlow (4.2 to 4.6), 0.3 points more accurate, "
             "not a significant difference (p = 0.61, 656 test pictures).",
             "",
         ),
@@ -548,36 +396,37 @@ WITHOUT_DELTA["accuracy"] |= {"delta": None, "p_value": None}
         ),
         (
             [TENSORFLOW, WORSE],
-            "INT8 on onnxruntime: 5.2× as fast as TensorFlow at batch 1, but 3.9 points less "
+            "INT8 on onnxruntime: 5.2× as fast as TensorFlow (4.9 to 5.5), but 3.9 points less "
             "accurate, a significant loss (p < 0.001, 656 test pictures).",
             "",
         ),
         (
             [TENSORFLOW, engine("openvino", "fp16", 0.9, 0.03, 0.004, 11.0)],
-            "FP16 on openvino: 2.1× as fast as TensorFlow at batch 1, 3.0 points more accurate "
+            "FP16 on openvino: 2.1× as fast as TensorFlow (2.0 to 2.2), 3.0 points more accurate "
             "(p = 0.004, 656 test pictures).",
             "",
         ),
         (
             [TENSORFLOW, engine("tensorrt", "fp16", 0.87, 0.0, 1.0, 0.9, target="sm87")],
-            "FP16 on tensorrt for sm87: 25× as fast as TensorFlow at batch 1, equally accurate "
+            "FP16 on tensorrt for sm87: 25× as fast as TensorFlow (24 to 27), equally accurate "
             "(p = 1.00, 656 test pictures).",
             "",
         ),
         (
             [TENSORFLOW, engine("onnxruntime", "fp32", 0.87, 0.0, 1.0, 22.7)],
-            "FP32 on onnxruntime: no faster than TensorFlow at batch 1, equally accurate",
+            "FP32 on onnxruntime: no measurable difference in speed from TensorFlow "
+            "(0.96 to 1.06), equally accurate",
             "",
         ),
         (
             [TENSORFLOW, engine("onnxruntime", "int8", 0.85, -0.02, 0.09, 45.0)],
-            "slower than TensorFlow at batch 1 (takes 2.0× as long), 2.0 points less accurate, "
+            "slower than TensorFlow (takes 1.97× as long, 1.87 to 2.07), 2.0 points less accurate, "
             "not a significant difference (p = 0.090, 656 test pictures).",
             "",
         ),
         (
             [TENSORFLOW, WITHOUT_DELTA],
-            "4.4× as fast as TensorFlow at batch 1, 87.3 % right, not compared with TensorFlow "
+            "4.4× as fast as TensorFlow (4.2 to 4.6), 87.3 % right, not compared with TensorFlow "
             "(656 test pictures).",
             "",
         ),
@@ -588,33 +437,33 @@ WITHOUT_DELTA["accuracy"] |= {"delta": None, "p_value": None}
         ),
         (
             [TENSORFLOW, {**BETTER, "accuracy": None}],
-            "4.4× as fast as TensorFlow at batch 1, accuracy not measured.",
+            "4.4× as fast as TensorFlow (4.2 to 4.6), accuracy not measured.",
             "",
         ),
         (
-            [WITHOUT_DELTA],
-            "INT8 on openvino: 5.22 ms per picture at batch 1 (TensorFlow did not run), "
+            [{**WITHOUT_DELTA, "speedup": None}],
+            "INT8 on openvino: 5.62 ms per picture (p90; TensorFlow did not run), "
             "87.3 % right, not compared",
             "",
         ),
         (
-            [{**TENSORFLOW, "latency_ms": None}, BETTER],
-            "5.22 ms per picture at batch 1 (TensorFlow latency was not measured), 0.3 points",
+            [{**TENSORFLOW, "scenarios": {}}, {**BETTER, "speedup": None}],
+            "5.62 ms per picture (p90; TensorFlow's latency was not measured), 0.3 points",
             "",
         ),
         (
             [TENSORFLOW, absent("tensorrt-rtx", "built", "no GPU", target="sm86")],
-            "Only TensorFlow ran (22.9 ms per picture at batch 1, 87.0 % of 656 test pictures "
+            "Only TensorFlow ran (24.7 ms per picture, p90, 87.0 % of 656 test pictures "
             "right): nothing to compare it with.",
             "1 engine built for another machine: the table says why.",
         ),
         (
-            [{**TENSORFLOW, "latency_ms": None, "accuracy": None}],
+            [{**TENSORFLOW, "scenarios": {}, "accuracy": None}],
             "Only TensorFlow ran (unmeasured): nothing to compare it with.",
             "",
         ),
         (
-            [TENSORFLOW, {**BETTER, "latency_ms": None}],
+            [TENSORFLOW, {**BETTER, "scenarios": {}}],
             "No latency was measured beside TensorFlow's, so there is no speed to compare.",
             "",
         ),
@@ -638,6 +487,102 @@ def test_verdict_takes_the_fastest_of_the_sound() -> None:
     assert verdict(engines[::-1]).engine is engines[4]
 
 
+def test_doubts_are_of_the_engines_that_the_verdict_speaks_of() -> None:
+    report = example()
+    assert doubts(report) == []
+    other = report["engines"][1]["scenarios"]["single-stream"]
+    other |= {"throttled": True, "valid": False, "why": "3 seconds of 10"}
+    assert doubts(report) == []
+    chosen = report["engines"][4]["scenarios"]["single-stream"]
+    chosen |= {"valid": False, "why": "3 seconds of 10"}
+    assert doubts(report) == ["openvino-int8 has no valid result: 3 seconds of 10."]
+
+
+def test_turns_over_time_show_what_slowed_down_and_when_the_machine_throttled() -> None:
+    turns = [
+        timeline.Turns(1, "fp32", "single-stream", [0.0, 10.0, 20.0], [0.0, 0.1, -0.1], False),
+        timeline.Turns(2, "int8", "single-stream", [1.0, 11.0, 21.0], [0.0, 9.0, 19.0], True),
+        timeline.Turns(2, "int8", "offline", [30.0, 40.0], [0.0, 0.2], False),
+    ]
+    seconds = [float(second) for second in range(45)]
+    hot = [1 if second in (7.0, 8.0) or second > 40 else 0 for second in seconds]
+    series: dict[str, Any] = {
+        "seconds": seconds,
+        "gpu_mhz": [None] * 44 + [900.0],
+        "throttled": hot,
+    }
+    svg = timeline.timeline(turns, series, "t", "label")
+    assert ">2</text>" in svg and ">1</text>" not in svg
+    assert "single-stream</text>" in svg and "offline</text>" in svg
+    assert svg.count("var(--alert)") == 4  # two times in each of two panels
+    assert timeline._throttled(series) == [(7.0, 9.0), (41.0, 44.0)]
+    alone = timeline.timeline(turns[:1], {"seconds": []}, "t", "label")
+    assert timeline.timeline(turns[:1], {"gpu_mhz": [9.0], "throttled": [1]}, "t", "label") == alone
+    assert "clock" in svg and "clock" not in alone and "var(--alert)" not in alone
+
+
+def test_table_for_a_terminal() -> None:
+    lines = table(troubled()["engines"]).splitlines()
+    assert lines[0].split()[-6:] == ["ms", "p99", "ms", "pict./s", "mJ", "MB"]
+    assert "openvino-int8      ran, quick   87.3% (84.5%..89.7%)   99.5%    5.21" in lines[5]
+    assert lines[5].split()[-5:] == ["5.62", "6.63", "221", "129.2", "3.6"]
+    assert lines[-1] == "tensorrt-int8: tensorrt is not installed"
+    without = example()["engines"]
+    for one in without:
+        one["scenarios"].pop("single-stream", None)
+    assert "mJ" not in table(without)
+    assert table(with_text(example(), HOSTILE)["engines"]).isprintable() is False  # line breaks
+    assert "\x1b" not in table(with_text(example(), HOSTILE)["engines"])
+
+
+def test_csv_has_every_figure_with_its_interval() -> None:
+    rows = list(reading.DictReader(io.StringIO(csv(example()))))
+    assert [row["name"] for row in rows] == [one["name"] for one in example()["engines"]]
+    best, single = rows[4], example()["engines"][4]["scenarios"]["single-stream"]
+    assert float(best["single_stream_p90_ms"]) == single["p90"]
+    assert float(best["single_stream_p90_ms_high"]) == single["ci95"]["p90"][1]
+    assert float(best["speedup_low"]) == example()["engines"][4]["speedup"]["ci95"][0]
+    assert best["valid"] == "True" and rows[6]["valid"] == ""
+    assert rows[7]["top1"] == rows[7]["offline_ips"] == ""
+
+
+@pytest.mark.parametrize("name", ['a,"b"\r\nc', "=1+1", " @SUM(A1)", "-2", "\t=1", HOSTILE, ""])
+def test_csv_of_hostile_names(name: str) -> None:
+    report = example()
+    report["engines"] = report["engines"][:1]
+    report["engines"][0]["name"] = name
+    written = csv(report)
+    written.encode("utf-8")
+    [row] = list(reading.DictReader(io.StringIO(written), strict=True))
+    assert None not in row and None not in row.values()
+    assert not row["name"].lstrip().startswith(("=", "+", "-", "@"))
+    assert row["backend"] == "tensorflow"
+
+
+def test_markdown_has_the_verdict_and_a_table() -> None:
+    text = markdown(troubled())
+    assert text.startswith("**INT8 on openvino: 4.4× as fast as TensorFlow (4.2 to 4.6)")
+    assert "- A quick look: fewer queries than a valid result needs." in text
+    assert "| **openvino-int8** | ran, quick | 87.3 (84.5–89.7) |" in text
+    assert "- tensorrt-int8: tensorrt is not installed" in text
+    assert "Top-5" not in text
+
+
+@pytest.mark.parametrize("name", [HOSTILE, "a | b", "# a\n\n- b", "- c", "1. d", "`x", "![](y)"])
+def test_markdown_of_hostile_names(name: str) -> None:
+    lines = markdown(with_text(example(), name)).splitlines()
+    plain = markdown(with_text(example(), "a")).splitlines()
+    assert len(lines) == len(plain)
+
+    def bars(line: str) -> int:
+        return len(re.findall(r"(?<!\\)(?:\\\\)*\|", line))
+
+    assert [bars(line) for line in lines] == [bars(line) for line in plain]
+    for line in lines:
+        assert not re.search(r"(?<!\\)(?:\\\\)*[<`\[]", line)
+        assert not re.match(r"- (?:[-+]|\d+[.)]) ", line)
+
+
 @pytest.mark.parametrize(
     ("shown", "expected"),
     [
@@ -656,6 +601,9 @@ def test_verdict_takes_the_fastest_of_the_sound() -> None:
         (figures.p_value(None), "= —"),
         (figures.interval([0.845, 0.896]), "84.5–89.6"),
         (figures.interval(None), "—"),
+        (figures.span([4.181, 4.62]), "4.18–4.62"),
+        (figures.span([None, 1.0]), "—"),
+        (figures.points_span([-0.009, 0.015]), "−0.9 to +1.5"),
         (figures.megabytes(3_600_000), "3.60"),
         (figures.counted(1, "class", "classes"), "1 class"),
         (figures.counted(2624, "picture"), "2,624 pictures"),
