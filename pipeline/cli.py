@@ -12,10 +12,11 @@ from typing import Any, NoReturn
 from benchmarks.progress import Console
 from engines import __version__
 from engines.text import printable
-from pipeline.errors import PipelineError, UsageError
+from pipeline.errors import BudgetError, PipelineError, UsageError
 from pipeline.interrupts import end_on_signals
 
-OK, FAILED, WRONG_USE, NOBODY_READS = 0, 1, 2, 141
+OK, FAILED, WRONG_USE, BUDGET, NOBODY_READS = 0, 1, 2, 3, 141
+EXIT_CODES = "exit codes: 0 done, 1 failed, 2 wrong use, 3 a budget of compare is broken"
 
 
 class Parser(argparse.ArgumentParser):
@@ -34,7 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: None for those of this process, which then also ends on signals.
 
     Returns:
-        The exit code: 0, 1 failed work, 2 wrong use, 141 (SIGPIPE's) if nobody reads the output.
+        The exit code: 0, 1 failed work, 2 wrong use, 3 broken budget, 141 (SIGPIPE's) if nobody
+        reads the output.
     """
     _stop_telemetry()
     if arguments is None:
@@ -60,6 +62,9 @@ def _perform(args: argparse.Namespace) -> int:
     except UsageError as error:
         _complain(str(error), args)
         return WRONG_USE
+    except BudgetError as error:
+        _complain(str(error), args)
+        return BUDGET
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -77,10 +82,11 @@ def _perform(args: argparse.Namespace) -> int:
 def _stop_telemetry() -> None:
     """Keep the libraries from counting what is done with them and sending it to their makers.
 
-    ONNX Runtime 1.32 does so unless told not to, OpenVINO wherever it finds its package for it;
-    both also leave an identifier in the home folder.
+    ONNX Runtime 1.32 and MLflow 3 do so unless told not to, OpenVINO wherever it finds its package
+    for it; the first and the last also leave an identifier in the home folder.
     """
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 
 
@@ -162,15 +168,56 @@ def _build(args: argparse.Namespace, console: Console) -> None:
 
 
 def _compare(args: argparse.Namespace, console: Console) -> None:
+    from benchmarks.flags import work_of
+    from pipeline.against import against
+    from pipeline.budgets import Budgets
     from pipeline.compare import compare
+    from pipeline.report.read import find, read
     from pipeline.run import Run
 
+    budgets = Budgets(args.engine, args.max_latency_ms, args.max_accuracy_drop)
+    budgets.check()
+    # Before the work: it may be the very report that is made anew.
+    other = None if args.against is None else read(find(args.against))
     with Run(args.run) as run:
-        report = compare(run, console)
+        report = compare(run, work_of(args), console)
+        if other is not None:
+            report = {**report, "against": against(report, other)}
         _show_report(args, report, run)
+    budgets.enforce(report, other)
+
+
+def _report(args: argparse.Namespace, console: Console) -> None:
+    from benchmarks.table import table
+    from pipeline import publish
+    from pipeline.mlflow_log import log
+    from pipeline.report import merged_table
+    from pipeline.report.read import find
+
+    results: dict[str, Any] = {}
+    if args.merge:
+        if args.out is None or args.mlflow is not None:
+            raise UsageError("--merge writes one page of all reports, and nothing else: give --out")
+        report, files = publish.merge(args.runs, args.out)
+        shown = merged_table.as_text(merged_table.rows(report["reports"]))
+        for warning in report["warnings"]:
+            console.warn(warning)
+    elif len(args.runs) > 1:
+        raise UsageError(f"{len(args.runs)} reports were given; --merge puts them side by side")
+    else:
+        report, files = publish.publish(args.runs[0], args.out)
+        shown = table(report["engines"])
+        if args.mlflow is not None:
+            results["mlflow_run"] = log(report, [find(args.runs[0]), *files], args.mlflow)
+    _show(args, {**results, "files": [str(file) for file in files]})
+    if not args.json:
+        _print(shown)
+        for name, value in {**results, "report": files[0]}.items():
+            _print(f"{name}: {printable(value)}")
 
 
 def _run(args: argparse.Namespace, console: Console) -> None:
+    from benchmarks.flags import work_of
     from pipeline.build import build
     from pipeline.compare import compare
     from pipeline.export import export
@@ -184,7 +231,7 @@ def _run(args: argparse.Namespace, console: Console) -> None:
         export(run, console)
         quantize(run, options[1], console)
         build(run, options[2], console)
-        _show_report(args, compare(run, console), run)
+        _show_report(args, compare(run, work_of(args), console), run)
 
 
 def _classify(args: argparse.Namespace, console: Console) -> None:
@@ -206,6 +253,15 @@ def _classify(args: argparse.Namespace, console: Console) -> None:
         raise PipelineError(
             f"{len(bad)} of {len(results)} picture(s) could not be used; see the warnings"
         )
+
+
+def _debug(args: argparse.Namespace, console: Console) -> None:
+    from pipeline.debug import debug, describe
+    from pipeline.run import Run
+
+    with Run(args.run, read_only=True) as run:
+        found = debug(run, args.precision, args.pictures, console)
+    _print(json.dumps(found) if args.json else describe(found))
 
 
 def _doctor(args: argparse.Namespace, console: Console) -> None:
@@ -251,11 +307,15 @@ def _show(args: argparse.Namespace, results: Any) -> None:
 
 
 def _show_report(args: argparse.Namespace, report: dict[str, Any], run: Any) -> None:
-    from pipeline.report.table import table
+    from benchmarks.table import table
 
     _show(args, report)
     if not args.json:
         _print(table(report["engines"]))
+        if "against" in report:
+            from pipeline.report.against_table import describe
+
+            _print(describe(report["against"]))
         _print(f"report: {printable(run.report_page)}")
 
 
@@ -293,6 +353,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="edgetrt",
         description="From a folder of labelled pictures to a proven TensorRT engine on a Jetson.",
+        epilog=EXIT_CODES,
     )
     parser.add_argument("--version", action="version", version=f"edgetrt {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -308,19 +369,29 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     command("run", _run, "all stages: retrain, export, quantize, build, compare",
-            _add_run, _add_retrain, _add_quantize, _add_build)  # fmt: skip
+            _add_run, _add_retrain, _add_quantize, _add_build, _add_measuring)  # fmt: skip
     command("retrain", _retrain, "1. retrain the last layer on your pictures",
             _add_run, _add_retrain)  # fmt: skip
     command("export", _export, "2. export the frozen graph to ONNX and prove it", _add_run)
     command("quantize", _quantize, "3. make FP16 and calibrated INT8 graphs",
             _add_run, _add_quantize)  # fmt: skip
     command("build", _build, "4. build what engines this machine can", _add_run, _add_build)
-    command("compare", _compare, "5. accuracy and latency of every engine", _add_run)
+    command("compare", _compare, "5. accuracy and latency of every engine",
+            _add_run, _add_measuring, _add_budgets).epilog = EXIT_CODES  # fmt: skip
+    command("report", _report, "a report's page and tables again, or several side by side",
+            _add_report)  # fmt: skip
     classify = command("classify", _classify, "the most likely classes of pictures", _add_run)
     classify.add_argument("--engine", metavar="NAME",
         help="such as openvino-int8 (the fastest that lost no accuracy, as 'compare' found it; "
         "before that, tensorflow)")  # fmt: skip
     classify.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
+    command("debug", _debug, "which layers move the INT8 or FP16 graph away from FP32",
+            _add_run, _add_debug).epilog = (
+        "Decibels of signal to noise, more is better. The table begins with the layer that does "
+        "most harm. own: a layer alone, given the very input it has in FP32; inputs: what "
+        "quantizing its worst input alone does to it; where both are alike, the input's range is "
+        "to blame, else the weights; whole: what it comes to behind all layers before. > marks "
+        "layers 10 dB worse than the median one.")  # fmt: skip
     command("doctor", _doctor, "what this machine has, and what it can build and run")
     targets = command("targets", _targets, "what each board and GPU can do")
     targets.add_argument("name", nargs="*", metavar="NAME", help="all about one, such as AGX Orin")
@@ -365,6 +436,44 @@ def _add_retrain(parser: argparse.ArgumentParser) -> None:
         help="of the pictures, to watch the training with (%(default)g)")  # fmt: skip
     add("--seed", metavar="N", type=int, default=0,
         help="of the split and of everything random (%(default)s)")  # fmt: skip
+
+
+def _add_measuring(parser: argparse.ArgumentParser) -> None:
+    from benchmarks.flags import add_work
+
+    add_work(parser)
+
+
+def _add_budgets(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--against", metavar="REPORT", type=_path,
+        help="another run folder or report.json: say what is slower, faster, more or less accurate "
+        "than there")  # fmt: skip
+    add("--max-latency-ms", metavar="X", type=float,
+        help="budget: milliseconds (p90 of single-stream)")  # fmt: skip
+    add("--max-accuracy-drop", metavar="X", type=float,
+        help="budget: points of top-1 below TensorFlow's, or below --against")  # fmt: skip
+    add("--engine", metavar="NAME", help="whose budgets these are (the verdict's engine)")
+
+
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("runs", nargs="+", type=_path, metavar="RUN",
+        help="a run folder, or a report.json from anywhere, such as a device")  # fmt: skip
+    add("--merge", action="store_true", help="several reports side by side, into --out")
+    add("--out", metavar="DIR", type=_path,
+        help="folder for index.html, table.md and table.csv (beside the report.json); with --merge "
+        "also for report.json, the reports in one")  # fmt: skip
+    add("--mlflow", metavar="URI",
+        help="also log the report to MLflow: a server or a folder")  # fmt: skip
+
+
+def _add_debug(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--precision", choices=["int8", "fp16"], default="int8",
+        help="the graph to hold against FP32 (%(default)s)")  # fmt: skip
+    add("--pictures", metavar="N", type=int, default=32,
+        help="training pictures to do so on (%(default)s)")  # fmt: skip
 
 
 def _add_quantize(parser: argparse.ArgumentParser) -> None:

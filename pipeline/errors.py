@@ -7,3 +7,7 @@ class PipelineError(Exception):
 
 class UsageError(PipelineError):
     """The command can't be carried out as given: wrong flag, folder or order (exit code 2)."""
+
+
+class BudgetError(PipelineError):
+    """An engine takes or loses more than it may; the message names each budget (exit code 3)."""

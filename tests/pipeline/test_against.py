@@ -1,0 +1,426 @@
+"""Two reports held against each other, and budgets: what is called a change, and what is not."""
+
+import copy
+import json
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from reports import HOSTILE, device, engine, example, troubled, with_text
+
+from pipeline import against as module
+from pipeline import cli
+from pipeline.against import against
+from pipeline.budgets import Budgets
+from pipeline.errors import BudgetError, PipelineError, UsageError
+from pipeline.report.against_table import describe
+from pipeline.run import Run
+
+Report = dict[str, Any]
+SINGLE, OFFLINE = "single-stream", "offline"
+
+
+def short(report: Callable[[], Report] = example) -> Report:
+    """Fewer engines and scenarios: each takes its time."""
+    found = report()
+    found["engines"] = [found["engines"][i] for i in (0, 4, 5, 6, 7)]
+    for one in found["engines"]:
+        one["scenarios"] = {s: r for s, r in one["scenarios"].items() if s in (SINGLE, OFFLINE)}
+    return found
+
+
+def figures(new: Report, old: Report, name: str) -> dict[str, Any]:
+    [found] = [e for e in against(new, old)["engines"] if e["name"] == name]
+    figures: dict[str, Any] = found["figures"]
+    return figures
+
+
+def entry(report: Report, name: str) -> dict[str, Any]:
+    [found] = [e for e in report["engines"] if e["name"] == name]
+    one: dict[str, Any] = found
+    return one
+
+
+def with_times(report: Report, turns: np.ndarray) -> Report:
+    """`report`, of one engine, with these times: (turns, queries), ms."""
+    one = copy.deepcopy(report["engines"][0])
+    result = one["scenarios"][SINGLE]
+    result |= {"samples": turns.ravel().tolist(), "turns": [turns.shape[1]] * len(turns)}
+    result["p90"] = float(np.percentile(turns, 90))
+    one["scenarios"] = {SINGLE: result}
+    return {**report, "engines": [one]}
+
+
+def with_answers(report: Report, right: np.ndarray) -> Report:
+    """`report` with TensorFlow's answers right where `right` is."""
+    report = copy.deepcopy(report)
+    truth = np.arange(len(right)) % 2
+    report["dataset"] |= {"truth": truth.tolist(), "test": len(right)}
+    one = report["engines"][0]
+    one["answers"] = np.where(right, truth, 1 - truth).tolist()
+    one["accuracy"] |= {"top1": float(right.mean()), "n": len(right)}
+    return report
+
+
+def test_a_report_has_not_changed_against_itself() -> None:
+    found = against(example(), example())
+    assert [e["name"] for e in found["engines"]] == [
+        e["name"] for e in example()["engines"] if e["status"] == "ran"
+    ]
+    assert (found["not_comparable"], found["notes"], found["missing"]) == ([], [], {})
+    for one in found["engines"]:
+        assert {"single-stream", "offline", "from-file", "accuracy"} <= set(one["figures"])
+        for figure in one["figures"].values():
+            assert figure["verdict"] == "no difference"
+            assert figure["marks"] == []
+            assert figure["ci95"][0] <= figure["change"] <= figure["ci95"][1]
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(1.1, "slower"), (0.9, "faster")])
+def test_latency_that_changed(factor: float, verdict: str) -> None:
+    new = short()
+    result = entry(new, "openvino-int8")["scenarios"][SINGLE]
+    result["samples"] = [factor * value for value in result["samples"]]
+    result["p90"] *= factor
+    found = figures(new, short(), "openvino-int8")
+    assert found[SINGLE]["verdict"] == verdict
+    assert found[SINGLE]["change"] == pytest.approx(factor)
+    assert found[SINGLE]["ci95"][0] < factor < found[SINGLE]["ci95"][1]
+    assert {found[name]["verdict"] for name in found if name != SINGLE} == {"no difference"}
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(1.1, "faster"), (0.9, "slower")])
+def test_throughput_that_changed(factor: float, verdict: str) -> None:
+    new = short()
+    result = entry(new, "openvino-int8")["scenarios"][OFFLINE]
+    result["turns"] = [factor * value for value in result["turns"]]
+    result["ips"] *= factor
+    found = figures(new, short(), "openvino-int8")[OFFLINE]
+    assert found["verdict"] == verdict
+    assert found["ci95"][0] < factor < found["ci95"][1]
+
+
+def test_the_same_machine_is_seldom_called_slower_or_faster() -> None:
+    """5 % of the time, by definition, though the queries of a turn are alike.
+
+    Drawing single queries instead of turns would call most of these a change.
+    """
+    random = np.random.default_rng(1)
+
+    def measured(factor: float = 1.0) -> Report:
+        turns = random.normal(1, 0.05, (20, 1)) * random.normal(1, 0.02, (20, 40))
+        return with_times(short(), 10 * factor * turns)
+
+    def changed(factor: float, rounds: int) -> int:
+        pairs = [(measured(factor), measured()) for _ in range(rounds)]
+        verdicts = [
+            against(new, old)["engines"][0]["figures"][SINGLE]["verdict"] for new, old in pairs
+        ]
+        return sum(verdict != "no difference" for verdict in verdicts)
+
+    assert changed(1.0, 60) <= 10
+    assert changed(1.15, 10) >= 9
+
+
+def test_a_slow_day_of_the_machine_is_no_regression() -> None:
+    new = short()
+    for one, factor in zip(new["engines"], (1.3, 1.3, 1.5), strict=False):
+        result = one["scenarios"][SINGLE]
+        result["samples"] = [factor * value for value in result["samples"]]
+        result["p90"] *= factor
+    found = against(new, short())
+    verdicts = {e["name"]: e["figures"][SINGLE]["verdict"] for e in found["engines"]}
+    assert verdicts == {
+        "tensorflow-fp32": "slower",
+        "openvino-int8": "with the machine",
+        "onnxruntime-int8": "slower",
+    }
+    assert found["control"] == "tensorflow-fp32"
+    shown = describe(found)
+    assert ": 2 worse, 0 better, of " in shown
+    assert "with the machine: like tensorflow-fp32, which took turns with it" in shown
+
+
+def test_accuracy_is_paired_on_the_same_pictures() -> None:
+    right = np.ones(100, bool)
+    right[:9] = False
+    before = np.ones(100, bool)
+    before[-1] = False
+    found = figures(with_answers(short(), right), with_answers(short(), before), "tensorflow-fp32")[
+        "accuracy"
+    ]
+    assert found["p_value"] == pytest.approx(22 / 1024)  # 1 of 10 coins or fewer, twice
+    assert (found["test"], found["verdict"]) == (module.PAIRED, "less accurate")
+    assert found["change"] == pytest.approx(-0.08)
+    assert found["ci95"] == pytest.approx([-0.14, -0.02], abs=0.011)
+
+
+def test_accuracy_on_other_pictures_is_not_paired() -> None:
+    new, old = (
+        with_answers(short(), np.arange(100) < count) for count in (60, 50)
+    )  # of other pictures
+    new["dataset"]["test_digest"] = "0" * 64
+    found = figures(new, old, "tensorflow-fp32")["accuracy"]
+    assert found["test"] == module.UNPAIRED
+    assert found["p_value"] == pytest.approx(0.1552, abs=1e-4)  # z = 0.1 / sqrt(.55 .45 / 50)
+    assert found["verdict"] == "no difference"
+    assert "the test pictures are others" in describe(against(new, old))
+
+
+def test_interval_of_a_difference_is_newcombes() -> None:
+    now, before = {"top1": 56 / 70, "n": 70}, {"top1": 48 / 80, "n": 80}
+    # Table II of Newcombe 1998, contrast (a), method 10.
+    assert module._newcombe(now, before) == pytest.approx([0.0524, 0.3339], abs=1e-4)
+
+
+def test_energy_that_changed() -> None:
+    new = short()
+    energy = entry(new, "openvino-int8")["scenarios"][SINGLE]["energy"]
+    energy |= {"mj": 1.2 * energy["mj"], "ci95": [1.2 * bound for bound in energy["ci95"]]}
+    found = figures(new, short(), "openvino-int8")["energy"]
+    assert found["verdict"] == "more energy"
+    assert figures(short(), new, "openvino-int8")["energy"]["verdict"] == "less energy"
+    new["power"]["source"] = "NVML"
+    assert figures(new, short(), "openvino-int8")["energy"]["verdict"] == "not comparable"
+    energy["ci95"] = [-1.0, 3.0]
+    assert "energy" not in figures(new, short(), "openvino-int8")
+
+
+def test_another_machine_is_no_regression() -> None:
+    new = short()
+    new["conditions"]["before"] |= {"machine": "another", "governor": "powersave"}
+    found = against(new, short())
+    assert found["not_comparable"]
+    for one in found["engines"]:
+        for name, figure in one["figures"].items():
+            assert figure["verdict"] == (
+                "no difference" if name == "accuracy" else "not comparable"
+            )
+            assert figure["old"] and figure["new"]
+    shown = describe(found)
+    assert ": 0 worse, 0 better, of " in shown
+    assert all(f"not comparable: {reason}" in shown for reason in found["not_comparable"])
+
+
+def test_what_weakens_a_verdict_stands_beside_it() -> None:
+    found = figures(short(troubled), short(), "openvino-int8")
+    assert found[SINGLE]["marks"] == ["quick", "throttled"]
+    assert found[OFFLINE]["marks"] == ["quick"]
+    shown = describe(against(short(troubled), short()))
+    assert "not comparable (quick, throttled)" in shown
+    for difference in troubled()["conditions"]["differences"]:
+        assert f"not comparable: while measuring here, {difference}" in shown
+    new = short(troubled)
+    new["conditions"] = short()["conditions"]
+    entry(new, "openvino-int8")["scenarios"][SINGLE]["p90"] *= 1.15  # as its samples have it
+    assert "slower (quick, throttled)" in describe(against(new, short()))
+
+
+def jetson(*targets: str) -> Report:
+    report = device()
+    report["engines"] = [
+        engine("tensorrt", "fp16", 0.868, 0.0, 1.0, 6.3, target=t, name=f"tensorrt-fp16-{t}")
+        for t in targets
+    ]
+    return report
+
+
+def test_the_only_engines_of_a_kind_are_compared_whatever_the_gpu() -> None:
+    [found] = against(jetson("sm87"), jetson("sm62"))["engines"]
+    assert (found["name"], found["other"]) == ("tensorrt-fp16-sm87", "tensorrt-fp16-sm62")
+
+
+def test_several_engines_of_a_kind_are_not_guessed_at() -> None:
+    found = against(jetson("sm87"), jetson("sm62", "sm72"))
+    assert found["engines"] == []
+    assert found["missing"] == {"tensorrt-fp16-sm62": "", "tensorrt-fp16-sm72": ""}
+    assert found["added"] == ["tensorrt-fp16-sm87"]
+
+
+def test_an_engine_that_no_longer_runs_is_named_with_the_reason() -> None:
+    new = short()
+    entry(new, "openvino-int8").update(status="unavailable", reason="no openvino", scenarios={})
+    found = against(new, short())
+    assert found["missing"] == {"openvino-int8": "no openvino"}
+    assert "openvino-int8 ran there, not here: no openvino" in describe(found).splitlines()
+    assert against(short(), new)["added"] == ["openvino-int8"]
+
+
+def test_hostile_names_stay_on_their_lines() -> None:
+    harmless = describe(against(with_text(short(), "a"), with_text(short(), "a")))
+    hostile = describe(against(with_text(short(), HOSTILE), with_text(short(), HOSTILE)))
+    assert len(hostile.splitlines()) == len(harmless.splitlines())
+    assert "\x1b" not in hostile and "\u202e" not in hostile
+
+
+# Budgets
+
+
+def enforce(report: Report, other: Report | None = None, **given: Any) -> None:
+    none = {"engine": None, "max_latency_ms": None, "max_accuracy_drop": None}
+    budgets = Budgets(**{**none, **given})
+    budgets.check()
+    budgets.enforce(report, other)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"max_latency_ms": 5}, "openvino-int8 takes 5.62 ms .p90 of single-stream.* is 5$"),
+        ({"engine": "onnxruntime-int8", "max_latency_ms": 4}, "onnxruntime-int8 takes 4.74 ms"),
+        ({"engine": "onnxruntime-int8", "max_accuracy_drop": 3.5},
+         "onnxruntime-int8 has 3.90 points of top-1 less than TensorFlow .95 % interval "
+         "2.70..5.10, 656 test pictures., --max-accuracy-drop is 3.5"),
+        ({"engine": "onnxruntime-int8", "max_accuracy_drop": 0, "max_latency_ms": 0},
+         "takes .*; onnxruntime-int8 has .* less than TensorFlow"),
+    ],
+)  # fmt: skip
+def test_broken_budget(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(BudgetError, match=f"^budget broken: {words}|{words}"):
+        enforce(short(), **given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"max_latency_ms": 5.7, "max_accuracy_drop": 0},  # the verdict's engine is better
+        {"engine": "onnxruntime-int8", "max_accuracy_drop": 3.9},
+        {"engine": "tensorflow-fp32", "max_latency_ms": 25, "max_accuracy_drop": 0},
+    ],
+)
+def test_kept_budget(given: dict[str, Any]) -> None:
+    enforce(short(), **given)
+
+
+def test_accuracy_budget_against_another_report() -> None:
+    old = short()
+    entry(old, "openvino-int8")["accuracy"]["top1"] = 0.883
+    enforce(short(), old, max_accuracy_drop=1.0)
+    with pytest.raises(BudgetError, match="openvino-int8 has 1.00 points .* of --against"):
+        enforce(short(), old, max_accuracy_drop=0.9)
+    entry(old, "openvino-int8")["accuracy"] = None
+    with pytest.raises(PipelineError, match="--against has no accuracy of openvino-int8"):
+        enforce(short(), old, max_accuracy_drop=0.9)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"max_latency_ms": -1.0}, "--max-latency-ms must be a number, 0 or above; received -1"),
+        ({"max_latency_ms": math.nan}, "received nan"),
+        ({"max_accuracy_drop": math.inf}, "--max-accuracy-drop .* received inf"),
+        ({"engine": "openvino-int8"}, "--engine names the engine that a budget is for"),
+        ({"engine": "openvino-int4", "max_latency_ms": 5},
+         "openvino-int4 is unknown; the run has tensorflow-fp32, "),
+    ],
+)  # fmt: skip
+def test_wrong_budget(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        enforce(short(), **given)
+
+
+def no_rival() -> Report:
+    report = short()
+    report["engines"] = report["engines"][:1]
+    return report
+
+
+def no_latency() -> Report:
+    report = short()
+    del entry(report, "openvino-int8")["scenarios"][SINGLE]
+    return report
+
+
+def no_tensorflow() -> Report:
+    return device()
+
+
+@pytest.mark.parametrize(
+    ("report", "given", "words"),
+    [
+        (short, {"engine": "tensorrt-rtx-int8", "max_latency_ms": 5},
+         "tensorrt-rtx-int8 did not run here.*: built for SM 8.6"),
+        (no_rival, {"max_latency_ms": 5}, "no engine besides TensorFlow"),
+        (no_latency, {"engine": "openvino-int8", "max_latency_ms": 5}, "not measured in single"),
+        (no_tensorflow, {"engine": "tensorrt-fp16", "max_accuracy_drop": 5},
+         "TensorFlow did not run.*give --against"),
+    ],
+)  # fmt: skip
+def test_budget_of_what_was_not_measured(
+    report: Callable[[], Report], given: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(PipelineError, match=words) as raised:
+        enforce(report(), **given)
+    assert not isinstance(raised.value, UsageError | BudgetError)
+
+
+# The command
+
+
+@pytest.fixture
+def compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """`edgetrt compare` on a run whose report is `short()`, as if it had been measured."""
+    with Run(tmp_path / "run", create=True):
+        pass
+    monkeypatch.setattr("pipeline.compare.compare", lambda *_: short())
+    (tmp_path / "old.json").write_text(json.dumps(short()))
+
+    def call(*flags: str) -> int:
+        return cli.main(["compare", "--run", str(tmp_path / "run"), *flags])
+
+    return call
+
+
+def test_compare_against_prints_table_and_changes(
+    compared: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compared("--against", str(tmp_path / "old.json")) == 0
+    shown = capsys.readouterr().out
+    assert "against demo of 2026-11-23T12:00:00Z: 0 worse, 0 better, of 12 figures" in shown
+    assert compared("--against", str(tmp_path / "old.json"), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["against"]["of"]["name"] == "demo"
+    assert compared("--json") == 0
+    assert "against" not in json.loads(capsys.readouterr().out)
+
+
+def test_broken_budget_exits_with_3_after_the_report(
+    compared: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compared("--max-latency-ms", "5") == cli.BUDGET == 3
+    said = capsys.readouterr()
+    assert "openvino-int8" in said.out and "report: " in said.out
+    assert said.err.count("\n") == 1
+    assert said.err.startswith("edgetrt: budget broken: openvino-int8 takes 5.62 ms")
+    assert compared("--max-latency-ms", "5", "--json") == 3
+    assert json.loads(capsys.readouterr().out)["schema"] == 2
+    assert compared("--max-latency-ms", "6") == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "words"),
+    [
+        (["--max-latency-ms", "nan"], 2, "received nan"),
+        (["--max-latency-ms", "fast"], 2, "invalid float value"),
+        (["--max-latency-ms", "5", "--engine", "x\ny"], 2, r"x\\ny is unknown"),
+        (["--max-latency-ms", "5", "--engine", "tensorrt-int8"], 1, "tensorrt is not installed"),
+        (["--against", "nowhere"], 2, "nowhere does not exist"),
+        (["--against", __file__], 1, "test_against.py is damaged, or no report"),
+    ],
+)
+def test_wrong_use_of_compare(
+    compared: Callable[..., int], capsys: pytest.CaptureFixture[str],
+    flags: list[str], code: int, words: str,
+) -> None:  # fmt: skip
+    try:
+        assert compared(*flags) == code
+    except SystemExit as left:  # argparse
+        assert left.code == code
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert re.search(words, error)
