@@ -5,6 +5,7 @@ Without a GPU and a TensorRT for it nothing here can be tested, and pytest ends 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -134,7 +135,12 @@ def run(answers: dict[str, np.ndarray], tmp_path_factory: pytest.TempPathFactory
         path = folder / "pictures" / label / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(path), pixels[..., ::-1])
+        about = {
+            "path": f"{label}/{number}.png",
+            "label": label,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        }
         for split in ("train", "test"):  # of so few each is in both
-            pictures.append({"path": f"{label}/{number}.png", "label": label, "split": split})
+            pictures.append({**about, "split": split})
     (folder / "dataset.json").write_text(json.dumps({"pictures": pictures}))
     return folder
