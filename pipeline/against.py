@@ -16,6 +16,7 @@ from benchmarks.statistics import (
     paired_bootstrap,
     wilson_interval,
 )
+from engines.catalogue import TENSORFLOW
 from pipeline.report.format import SIGNIFICANT
 
 Report = Mapping[str, Any]
@@ -25,7 +26,7 @@ Pair = tuple[Engine, Engine]  # the same in the new and in the old report
 WORSE = ("slower", "less accurate", "more energy")
 BETTER = ("faster", "more accurate", "less energy")
 SAME, NOT_COMPARABLE = "no difference", "not comparable"
-WITH_THE_MACHINE = "with the machine"
+WITH_THE_MACHINE, CONTROL = "with the machine", "control"
 PAIRED = "McNemar's exact test, paired by picture"
 UNPAIRED = "two proportions, unpaired"
 
@@ -48,14 +49,14 @@ def against(new: Report, old: Report) -> dict[str, Any]:
         "notes": what else differs; "engines": of each pair (see `pairs`) "name", "other" (the
         name in `old`) and "figures": by scenario, "accuracy" or "energy" a dict with "unit",
         "old", "new", "change" (new / old; of accuracy new - old), its 95 % interval "ci95",
-        "verdict", and "marks": what weakens it; "control": the name of that engine, null where
-        there is none; "missing": engines that ran in `old` only, by
-        name, with the reason; "added": those in `new` only.
+        "verdict", and "marks": what weakens it (TensorFlow's speed may be the machine's);
+        "control": the name of that engine, null where there is none beside others; "missing":
+        engines that ran in `old` only, by name, with the reason; "added": those in `new` only.
     """
     apart = list(_apart(new, old))
     matched = pairs(new, old)
     mine, theirs = ({pair[side]["name"] for pair in matched} for side in (0, 1))
-    control = matched[0] if matched else None
+    control = matched[0] if len(matched) > 1 else None
     reasons = {engine["name"]: engine["reason"] for engine in new["engines"]}
     return {
         "of": {key: old["run"][key] for key in ("name", "created")},
@@ -164,6 +165,8 @@ def _figures(
     shared = [s for s in SCENARIOS if s in engine["scenarios"] and s in other["scenarios"]]
     for scenario in shared:
         found = _speed_change(scenario, pair, None if control is pair else control)
+        if control is pair and engine["backend"] == TENSORFLOW:  # which nobody deploys
+            found["marks"].append(CONTROL)
         yield scenario, {**found, "verdict": NOT_COMPARABLE if apart else found["verdict"]}
     if engine["accuracy"] and other["accuracy"]:
         found = accuracy_change(engine, other, new, old)

@@ -21,12 +21,12 @@ from engines.catalogue import (
     read_sidecars,
 )
 from engines.engine import Engine, EngineError
-from engines.files import TEMPORARY, write_json, write_text
+from engines.files import TEMPORARY, write_json
 from engines.flags import flags_of
 from engines.settings import Settings
 from engines.tensorflow_graph import load as load_tensorflow
 from engines.text import printable
-from pipeline import loader
+from pipeline import loader, publish
 from pipeline.dataset import Dataset
 from pipeline.machine import machine
 from pipeline.retrain import trained_dataset
@@ -40,11 +40,8 @@ def compare(run: Run, work: Work, console: Console) -> dict[str, Any]:
         work: what to measure, and how thoroughly.
 
     Returns:
-        The report, as it is written to report/report.json.
+        The report, as it is written to report/report.json, its page and tables beside it.
     """
-    from pipeline.report.page import render
-    from pipeline.report.table import csv, markdown
-
     run.require("build")
     dataset = trained_dataset(run)
     report: dict[str, Any] = {}
@@ -54,10 +51,7 @@ def compare(run: Run, work: Work, console: Console) -> dict[str, Any]:
         report.update(_report(run, dataset, work, console))
         report["stages"]["compare"] = round(time.monotonic() - start, 3)
         write_json(run.report, report)
-        write_text(run.report_page, render(report))
-        write_text(run.report.with_name("table.md"), markdown(report))
-        write_text(run.report.with_name("table.csv"), csv(report))
-        return Outcome([run.report, run.report_page], {})
+        return Outcome([run.report], {})
 
     files = [path for path in run.engines.iterdir() if path.is_file()]
     engines = [path for path in files if not path.name.startswith(TEMPORARY)]
@@ -73,7 +67,10 @@ def compare(run: Run, work: Work, console: Console) -> dict[str, Any]:
         "build": _digest(run.stage("build")["options"]),  # as the report says how to do it again
     }
     run.perform("compare", [run.frozen_graph, *sorted(engines)], decided_by, perform, console)
-    return report or read_report(run)
+    report = report or read_report(run)
+    # No part of the stage: a page that is gone, or of another version, is no reason to measure.
+    publish.write(report, run.report.parent)
+    return report
 
 
 def read_report(run: Run) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """`edgetrt report`: reports as pages and tables, one alone or several side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,17 @@ def publish(path: Path, out: Path | None) -> tuple[dict[str, Any], list[Path]]:
     Returns:
         The report, and the files: page, Markdown and CSV.
     """
+    file = find(path)
+    report = read(file)
+    return report, write(report, out or file.parent)
+
+
+def write(report: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Write the page and the tables of a report into `folder`: page, Markdown and CSV."""
     from pipeline.report.page import render
     from pipeline.report.table import csv, markdown
 
-    file = find(path)
-    report = read(file)
-    folder = out or file.parent
-    texts = {PAGE: render(report), MARKDOWN: markdown(report), CSV: csv(report)}
-    return report, _write(folder, texts)
+    return _write(folder, {PAGE: render(report), MARKDOWN: markdown(report), CSV: csv(report)})
 
 
 def merge(paths: Sequence[Path], out: Path) -> tuple[dict[str, Any], list[Path]]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from engines.text import aligned, printable
-from pipeline.against import BETTER, WITH_THE_MACHINE, WORSE
+from pipeline.against import BETTER, CONTROL, WITH_THE_MACHINE, WORSE
 from pipeline.report.format import number, p_value, percent, points, significant
 
 HEADER = ("engine", "figure", "verdict", "before", "now", "change (95 %)")
@@ -17,7 +17,8 @@ def describe(found: Mapping[str, Any]) -> str:
         for engine in found["engines"]
         for name, figure in engine["figures"].items()
     ]
-    worse, better = (sum(f["verdict"] in kinds for *_, f in figures) for kinds in (WORSE, BETTER))
+    judged = [f for *_, f in figures if CONTROL not in f["marks"]]
+    worse, better = (sum(f["verdict"] in kinds for f in judged) for kinds in (WORSE, BETTER))
     missing = found["missing"].items()
     tests = {figure["test"] for *_, figure in figures if "test" in figure}
     rows = [(printable(engine), *_cells(name, figure)) for engine, name, figure in figures]
@@ -35,7 +36,7 @@ def describe(found: Mapping[str, Any]) -> str:
     of = f"against {found['of']['name']} of {found['of']['created']}"
     return "\n".join(
         [
-            printable(f"{of}: {worse} worse, {better} better, of {len(rows)} figures"),
+            printable(f"{of}: {worse} worse, {better} better, of {len(judged)} figures"),
             *([aligned([HEADER, *rows], left=3)] if rows else []),
             *map(printable, told),
         ]

@@ -82,3 +82,11 @@ def counted(count: int, noun: str, plural: str = "") -> str:
 def shortened(text: str, length: int) -> str:
     """`text`, cut to at most `length` characters; an ellipsis stands for the rest."""
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def ending(text: str, length: int) -> str:
+    """The end of a path of at most `length` characters; an ellipsis stands for the rest."""
+    if len(text) <= length:
+        return text
+    part, slash, whole = text[1 - length :].partition("/")
+    return f"…/{whole}" if slash else f"…{part}"

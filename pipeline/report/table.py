@@ -7,10 +7,11 @@ from typing import Any
 
 from benchmarks.table import numbers, status
 from pipeline.report.cells import escaped, harmless
-from pipeline.report.format import percent, points, points_span, significant, span
+from pipeline.report.format import interval, percent, points, points_span, significant, span
 from pipeline.report.verdict import doubts, verdict
 
 Engine = Mapping[str, Any]  # one entry of "engines" in report.json
+TEXTS = ("Engine", "Status")  # the columns of Markdown that are no figures
 
 
 def csv(report: Mapping[str, Any]) -> str:
@@ -48,7 +49,7 @@ def markdown(report: Mapping[str, Any]) -> str:
     )
     rows = [_markdown_row(engine, engine is result.engine) for engine in engines]
     columns = [name for name in (rows[0] if rows else ()) if any(row[name] for row in rows)]
-    lines = [columns, ["---", *["---:"] * (len(columns) - 1)]]
+    lines = [columns, ["---" if name in TEXTS else "---:" for name in columns]]
     lines += [[row[name] for name in columns] for row in rows]
     told.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
     told.append(
@@ -68,15 +69,12 @@ def _markdown_row(engine: Engine, chosen: bool) -> dict[str, str]:
         low, high = f.get(f"{key}_low"), f.get(f"{key}_high")
         return form(f[key]) + (f" ({ends([low, high])})" if ends and low is not None else "")
 
-    def share(bounds: Sequence[float]) -> str:
-        return f"{percent(bounds[0])}–{percent(bounds[1])}"
-
     name = escaped(engine["name"])
     size = f["size_bytes"]
     return {
         "Engine": f"**{name}**" if chosen else name,
         "Status": escaped(status(engine)),
-        "Top-1, %": shown("top1", percent, share),
+        "Top-1, %": shown("top1", percent, interval),
         "Top-5, %": shown("top5", percent),
         "Agrees, %": shown("agreement", percent),
         "Difference": shown("delta", points, points_span),

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parent
 FILTERS = (
+    figures.ending,
     figures.interval,
     figures.megabytes,
     figures.number,

@@ -111,7 +111,10 @@ def _speed(engine: Engine, base: Engine | None) -> str:
     if low > 0 and high < 1:
         longer = _range(1 / ratio, 1 / high, 1 / low)
         return f"slower than TensorFlow (takes {_times(1 / ratio)} as long, {longer})"
-    return f"no measurable difference in speed from TensorFlow ({_range(ratio, low, high)})"
+    return (
+        f"{_times(ratio)} as fast as TensorFlow, not a significant difference "
+        f"({_range(ratio, low, high)})"
+    )
 
 
 def _times(ratio: float) -> str:

@@ -74,9 +74,11 @@ def test_a_report_has_not_changed_against_itself() -> None:
     assert (found["not_comparable"], found["notes"], found["missing"]) == ([], [], {})
     for one in found["engines"]:
         assert {"single-stream", "offline", "from-file", "accuracy"} <= set(one["figures"])
-        for figure in one["figures"].values():
+        for name, figure in one["figures"].items():
             assert figure["verdict"] == "no difference"
-            assert figure["marks"] == []
+            timed = name not in ("accuracy", "energy")
+            control = timed and one["name"] == found["control"]
+            assert figure["marks"] == (["control"] if control else [])
             assert figure["ci95"][0] <= figure["change"] <= figure["ci95"][1]
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
@@ -142,7 +144,8 @@ def test_a_slow_day_of_the_machine_is_no_regression() -> None:
     }
     assert found["control"] == "tensorflow-fp32"
     shown = describe(found)
-    assert ": 2 worse, 0 better, of " in shown
+    assert ": 1 worse, 0 better, of " in shown  # the control's may be the machine's
+    assert "slower (control)" in shown
     assert "with the machine: like tensorflow-fp32, which took turns with it" in shown
 
 
@@ -233,6 +236,27 @@ def jetson(*targets: str) -> Report:
 def test_the_only_engines_of_a_kind_are_compared_whatever_the_gpu() -> None:
     [found] = against(jetson("sm87"), jetson("sm62"))["engines"]
     assert (found["name"], found["other"]) == ("tensorrt-fp16-sm87", "tensorrt-fp16-sm62")
+
+
+def test_one_engine_alone_has_no_control() -> None:
+    new, old = jetson("sm87"), jetson("sm87")
+    result = new["engines"][0]["scenarios"][SINGLE]
+    result["samples"] = [1.3 * value for value in result["samples"]]
+    result["p90"] *= 1.3
+    found = against(new, old)
+    assert found["control"] is None
+    assert ": 1 worse, 0 better, of " in describe(found)
+
+
+def test_what_slows_all_of_a_device_is_no_silence() -> None:
+    new, old = jetson("sm87", "sm72"), jetson("sm87", "sm72")
+    for one in new["engines"]:
+        result = one["scenarios"][SINGLE]
+        result["samples"] = [1.3 * value for value in result["samples"]]
+        result["p90"] *= 1.3
+    shown = describe(against(new, old))
+    assert ": 1 worse, 0 better, of " in shown
+    assert "with the machine: like tensorrt-fp16-sm87" in shown
 
 
 def test_several_engines_of_a_kind_are_not_guessed_at() -> None:
@@ -382,7 +406,7 @@ def test_compare_against_prints_table_and_changes(
 ) -> None:
     assert compared("--against", str(tmp_path / "old.json")) == 0
     shown = capsys.readouterr().out
-    assert "against demo of 2026-11-23T12:00:00Z: 0 worse, 0 better, of 12 figures" in shown
+    assert "against demo of 2026-11-23T12:00:00Z: 0 worse, 0 better, of 10 figures" in shown
     assert compared("--against", str(tmp_path / "old.json"), "--json") == 0
     assert json.loads(capsys.readouterr().out)["against"]["of"]["name"] == "demo"
     assert compared("--json") == 0

@@ -144,6 +144,26 @@ def test_layers_that_take_longest_and_the_rest_in_one(html: str) -> None:
     assert text.count("block0/") == 3 and "block15/" not in text
 
 
+def test_layers_are_told_apart_by_the_end_of_their_names() -> None:
+    report = example()
+    names = [f"{'very/' * 20}block{i}/project" for i in range(2)]
+    report["layers"] = {"openvino-int8": dict.fromkeys(names, 0.5)}
+    text = Page(render(report)).text
+    assert "/block0/project 0.500" in text and "/block1/project 0.500" in text
+
+
+def test_a_list_in_the_environment_is_told_in_words() -> None:
+    report = example()
+    report["environment"] = {"gpus": [], "boards": ["a", "b"]}
+    assert "gpus none boards a, b" in Page(render(report)).text
+
+
+def test_a_source_of_several_lines_is_a_paragraph() -> None:
+    report = example()
+    report["dataset"]["source"] = "The set.\nIts licence."
+    assert "Source: The set. Its licence." in Page(render(report)).text
+
+
 @pytest.mark.parametrize(
     "thumbnail",
     ["", "no base64", '/9j/"><script>', "/9j/é", base64.b64encode(b"<svg onload=1>").decode(),
@@ -414,7 +434,7 @@ WITHOUT_DELTA["accuracy"] |= {"delta": None, "p_value": None}
         ),
         (
             [TENSORFLOW, engine("onnxruntime", "fp32", 0.87, 0.0, 1.0, 22.7)],
-            "FP32 on onnxruntime: no measurable difference in speed from TensorFlow "
+            "FP32 on onnxruntime: 1.01× as fast as TensorFlow, not a significant difference "
             "(0.96 to 1.06), equally accurate",
             "",
         ),
@@ -523,14 +543,18 @@ def test_turns_over_time_show_what_slowed_down_and_when_the_machine_throttled() 
 
 def test_table_for_a_terminal() -> None:
     lines = table(troubled()["engines"]).splitlines()
-    assert lines[0].split()[-6:] == ["ms", "p99", "ms", "pict./s", "mJ", "MB"]
+    assert re.split("  +", lines[0])[-5:] == ["p99 ms of 8", "from file ms", "pict./s", "mJ", "MB"]
     assert "openvino-int8      ran, quick   87.3% (84.5%..89.7%)   99.5%    5.21" in lines[5]
-    assert lines[5].split()[-5:] == ["5.62", "6.63", "221", "129.2", "3.6"]
+    figures = ["5.62", "6.63", "40.45", "7.66", "221", "129.2", "3.6"]
+    assert lines[5].split()[-7:] == figures
     assert lines[-1] == "tensorrt-int8: tensorrt is not installed"
     without = example()["engines"]
     for one in without:
         one["scenarios"].pop("single-stream", None)
     assert "mJ" not in table(without)
+    for one in without:
+        one.update(accuracy=None, scenarios={})
+    assert table(without).splitlines()[0].split() == ["engine", "status", "MB"]
     assert table(with_text(example(), HOSTILE)["engines"]).isprintable() is False  # line breaks
     assert "\x1b" not in table(with_text(example(), HOSTILE)["engines"])
 
@@ -565,6 +589,7 @@ def test_markdown_has_the_verdict_and_a_table() -> None:
     assert "- A quick look: fewer queries than a valid result needs." in text
     assert "| **openvino-int8** | ran, quick | 87.3 (84.5–89.7) |" in text
     assert "- tensorrt-int8: tensorrt is not installed" in text
+    assert "\n| --- | --- | ---: |" in text  # words to the left, figures to the right
     assert "Top-5" not in text
 
 
@@ -596,6 +621,9 @@ def test_markdown_of_hostile_names(name: str) -> None:
         (figures.points(0.003), "+0.3"),
         (figures.percent(0.873), "87.3"),
         (figures.percent(None), "—"),
+        (figures.ending("a/bc/de", 7), "a/bc/de"),
+        (figures.ending("a/bc/de", 6), "…/de"),
+        (figures.ending("abcdefgh", 4), "…fgh"),
         (figures.p_value(0.049), "= 0.049"),
         (figures.p_value(0.0004), "< 0.001"),
         (figures.p_value(None), "= —"),
