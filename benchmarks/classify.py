@@ -28,11 +28,7 @@ def likeliest(
         EngineError: the labels are not the engine's.
     """
     _, height, width, _ = engine.input.shape
-    if engine.output.shape[1:] != (len(labels),):
-        raise EngineError(
-            "the engine knows {} classes, and there are {} labels; they are of different "
-            "models".format(engine.output.shape[1], len(labels))
-        )
+    check_labels("the engine", engine, labels)
     found: List[Dict[str, Any]] = []
     for path in pictures:
         try:
@@ -45,3 +41,17 @@ def likeliest(
         top = [{"label": labels[n], "probability": float(probabilities[n])} for n in best]
         found.append({"path": str(path), "top": top})
     return found
+
+
+def check_labels(name: str, engine: Engine, labels: Sequence[str]) -> None:
+    """Raise EngineError unless an engine answers with one probability for each label.
+
+    Args:
+        name: of the engine, for the message.
+    """
+    if engine.output.shape[1:] != (len(labels),):
+        raise EngineError(
+            "{} knows {} classes, and there are {} labels; they are of different models".format(
+                name, engine.output.shape[1], len(labels)
+            )
+        )

@@ -6,6 +6,7 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Se
 import numpy as np
 
 from benchmarks import accuracy, conditions, latency, loadgen, power, results
+from benchmarks.classify import check_labels
 from benchmarks.latency import Timed
 from benchmarks.monitor import Monitor
 from benchmarks.progress import Console
@@ -96,8 +97,8 @@ def measure(
 
     Args:
         entries: of the report, by `entry_of`; those whose name is in `engines` are filled in.
-        engines: those that run here, by name. One that fails is closed and taken out, and its
-            entry says why.
+        engines: those that run here, by name. One that fails with the pictures is closed and
+            taken out, and its entry says why.
         pictures: the test split; none where there are none: then latency alone is measured, on
             noise.
         batches: gives the pixels of `pictures`, in order, at most `BATCH` at a time.
@@ -105,12 +106,15 @@ def measure(
 
     Returns:
         The report's keys "schema", "effort", "dataset", "engines", "preprocess_ms",
-        "conditions", "power", "loadgen", "disagreements", "misclassified",
-        "misclassified_by" and "layers".
+        "conditions", "power", "loadgen", "disagreements" and "layers"; with
+        TensorFlow's answers also "misclassified" and "misclassified_by".
 
     Raises:
-        EngineError: TensorFlow's engine is there and fails, or none is left.
+        EngineError: TensorFlow's engine is there and fails, none is left, one has another number
+            of classes, or one fails once it is timed.
     """
+    for name, engine in engines.items():
+        check_labels(name, engine, classes)
     given = batches if pictures else lambda: iter([_noise(engines)])
     answers, pixels = _answers(entries, engines, given, len(pictures), console)
     if not engines:
@@ -138,7 +142,7 @@ def measure(
                 )
         series = monitor.series()
     after = conditions.look()
-    _summarize(entries, timed, work.effort, series, idle_w)
+    _summarize(entries, timed, work.effort, series, source, idle_w)
     for entry in entries:
         if entry["name"] in engines:
             entry["status"] = "ran"
@@ -163,9 +167,8 @@ def measure(
         "power": _power(source, no_power, idle_w, series),
         "loadgen": _loadgen(entries, engines, pixels, work.effort, console),
         "disagreements": _disagreements(answers, pictures, classes),
-        "misclassified": _misclassified(answers, pictures, classes),
-        "misclassified_by": REFERENCE if REFERENCE in answers else None,
         "layers": _layers(engines, pixels[:1], console),
+        **_misclassified(answers, pictures, classes),
     }
 
 
@@ -227,6 +230,7 @@ def _summarize(
     timed: Dict[str, Dict[str, Timed]],
     effort: Effort,
     series: Dict[str, Any],
+    source: Any,
     idle_w: Optional[float],
 ) -> None:
     start = series["seconds"][0] if series["seconds"] else 0.0
@@ -236,7 +240,9 @@ def _summarize(
             result = results.summarize(scenario, own, effort)
             result["starts"] = [round(moment - start, 3) for moment in result["starts"]]
             result["energy"] = None
-            if idle_w is not None:
+            # By a GPU's sensor alone, what a processor does would cost next to nothing.
+            where = "cpu" if entry["target"] == "cpu" else "gpu"
+            if idle_w is not None and where in source.sees:
                 result["energy"] = power.energy(series, idle_w, own.turns)
             entry["scenarios"][scenario] = result
             if scenario == SINGLE_STREAM and REFERENCE in by_name:
@@ -289,7 +295,10 @@ def _loadgen(
     if not p90:
         return {"reason": "single-stream was not measured"}
     name = min(p90, key=lambda one: p90[one])
-    return loadgen.compare(engines[name], name, pixels, effort, console)
+    try:
+        return loadgen.compare(engines[name], name, pixels, effort, console)
+    except EngineError as error:  # what was measured before stays true
+        return {"reason": "{} failed under it: {}".format(name, printable(error))}
 
 
 def _layers(
@@ -335,10 +344,11 @@ def _disagreements(
 
 def _misclassified(
     answers: Dict[str, np.ndarray], pictures: Sequence[Picture], classes: Sequence[str]
-) -> List[Dict[str, Any]]:
-    """What TensorFlow gets wrong."""
+) -> Dict[str, Any]:
+    """What TensorFlow gets wrong; nothing without it."""
     if REFERENCE not in answers:
-        return []
+        return {}
     names = [picture.name for picture in pictures]
     truth = np.array([picture.label for picture in pictures])
-    return accuracy.misclassified(answers[REFERENCE], truth, names, classes)
+    wrong = accuracy.misclassified(answers[REFERENCE], truth, names, classes)
+    return {"misclassified": wrong, "misclassified_by": REFERENCE}

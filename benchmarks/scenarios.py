@@ -1,10 +1,12 @@
 """What can be measured of an engine's speed, and how thoroughly.
 
-The scenarios are those of MLPerf Inference (V. J. Reddi et al., ISCA 2020, arXiv:1911.02549):
-SingleStream sends one picture when the one before is answered, and its result is the latency's
-90th percentile; MultiStream sends 8 pictures at a time, and its result is the 99th; Offline has
-all pictures at once, and its result is pictures a second. FROM_FILE is our own: a picture file in,
-probabilities out.
+The scenarios are those of MLPerf Inference (V. J. Reddi et al., ISCA 2020, arXiv:1911.02549;
+MultiStream as its rules have it since version 2.0): SingleStream sends one picture when the one
+before is answered, and its result is the latency's 90th percentile; MultiStream sends 8 pictures
+at a time, and its result is the 99th; Offline has all pictures at once, and its result is pictures
+a second. FROM_FILE is our own: a picture file in, probabilities out.
+
+The scenarios alone are MLPerf's: its rules ask for 10 minutes of each, and for their own networks.
 """
 
 from typing import NamedTuple, Tuple

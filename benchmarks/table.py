@@ -6,18 +6,15 @@ from benchmarks.scenarios import FROM_FILE, MULTI_STREAM, OFFLINE, SINGLE_STREAM
 from engines.text import aligned, printable
 
 Engine = Mapping[str, Any]  # one entry of "engines" in a report
-WHERE_MEASURED = ("GPU ms", "mJ")  # columns that are left out where no engine has them
 
 
 def table(engines: Sequence[Engine]) -> str:
     """The engines of a report as aligned lines; what could not run, or was forced, below."""
     rows = [_row(engine) for engine in engines]
-    columns = [
-        name
-        for name in (rows[0] if rows else ())
-        if name not in WHERE_MEASURED or any(row[name] for row in rows)
-    ]
-    lines = aligned([columns, *([row[name] for name in columns] for row in rows)], left=3)
+    # What no engine has is left out.
+    columns = [name for name in (rows[0] if rows else ()) if any(row[name] for row in rows)]
+    left = sum(name in ("engine", "status", "top-1 (95 %)") for name in columns)
+    lines = aligned([columns, *([row[name] for name in columns] for row in rows)], left)
     reasons = [f"{printable(e['name'])}: {printable(e['reason'])}" for e in engines if _matters(e)]
     return "\n".join([lines, *reasons])
 
@@ -46,6 +43,8 @@ def _row(engine: Engine) -> Dict[str, str]:
         "p50 ms": shown("single_stream_p50_ms", ".2f"),
         "p90 ms": shown("single_stream_p90_ms", ".2f"),
         "p99 ms": shown("single_stream_p99_ms", ".2f"),
+        "p99 ms of 8": shown("multi_stream_p99_ms", ".2f"),
+        "from file ms": shown("from_file_p90_ms", ".2f"),
         "GPU ms": shown("gpu_ms", ".2f"),
         "pict./s": shown("offline_ips", ".0f"),
         "mJ": shown("energy_mj", ".1f"),

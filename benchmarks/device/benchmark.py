@@ -9,10 +9,10 @@ import numpy as np
 
 from benchmarks.device import engines_here
 from benchmarks.device.engines_here import Known
-from benchmarks.device.folder import Folder, load
+from benchmarks.device.folder import Folder, WrongUseError, load
 from benchmarks.measure import BATCH, REFERENCE, Batches, Picture, entry_of, measure
 from benchmarks.progress import Console
-from benchmarks.scenarios import Work
+from benchmarks.scenarios import FROM_FILE, Work
 from engines.catalogue import TENSORFLOW
 from engines.doctor import device_versions
 from engines.engine import Engine, EngineError
@@ -33,7 +33,13 @@ def benchmark(
 
     Returns:
         The report, as it is written to `folder.report`.
+
+    Raises:
+        WrongUseError: only files are to be timed, and there are none.
     """
+    if root is None and work.scenarios == (FROM_FILE,):
+        raise WrongUseError("the scenario {} needs --pictures".format(FROM_FILE))
+    folder.report.parent.mkdir(exist_ok=True)  # else that it can't be is found after minutes
     pictures = folder.pictures("test", root) if root else []
     loaded = engines_here.load_all(folder, console)
     if graphs:
@@ -60,7 +66,6 @@ def benchmark(
             system="{} {} {}".format(platform.system(), platform.release(), platform.machine()),
         ),
     )
-    folder.report.parent.mkdir(exist_ok=True)
     write_json(folder.report, report)
     return report
 

@@ -117,7 +117,8 @@ class Folder:
 
 def _inside(root: Path, name: Any) -> Path:
     """A path below `root`; one that leads out of it is refused."""
-    if not isinstance(name, str) or name.startswith("/") or ".." in name.split("/"):
+    bad = not isinstance(name, str) or name.startswith("/") or "\0" in name
+    if bad or ".." in name.split("/"):
         raise EngineError("dataset.json names a picture outside its folder: {!r}".format(name))
     return root / name
 

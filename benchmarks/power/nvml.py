@@ -16,6 +16,8 @@ class NvmlPower(PowerSource):
     that GPUs since Volta have, is not. Source: nvml.h.
     """
 
+    sees = frozenset(["gpu"])
+
     def __init__(self, gpu: nvml.Nvml) -> None:
         self._nvml, self._handle = gpu.nvml, gpu.handle
         name, count = self._ask("nvmlDeviceGetName"), self._count()

@@ -39,6 +39,8 @@ class Zone(NamedTuple):
 class Rapl(PowerSource):
     """Adds up what the counters of processors and memory rose by."""
 
+    sees = frozenset(["cpu"])
+
     def __init__(self, zones: List[Zone], rails: List[Rail]) -> None:
         """Counting begins with the first reading.
 

@@ -21,7 +21,10 @@ class PowerSource:
     Attributes:
         name: of sensor and way, such as "INA3221 (hwmon)".
         rails: all that it knows, also those that are not included.
+        sees: whose work shows in it, "cpu", "gpu" or both.
     """
+
+    sees = frozenset(["cpu", "gpu"])
 
     def __init__(self, name: str, rails: Sequence[Rail]) -> None:
         self.name = name
@@ -57,6 +60,7 @@ class Sum(PowerSource):
         rails = [rail for source in sources for rail in source.rails]
         super().__init__(" + ".join(source.name for source in sources), rails)
         self._sources = list(sources)
+        self.sees = frozenset().union(*(source.sees for source in sources))
 
     def read(self) -> Dict[str, float]:
         """Sums of what all of them give: without one, a sum would be too small."""

@@ -15,7 +15,9 @@ from benchmarks.power import Rail
 from benchmarks.progress import Console
 from benchmarks.scenarios import DEFAULT, FROM_FILE, OFFLINE, QUICK, SCENARIOS, SINGLE_STREAM, Work
 from engines.engine import Engine, EngineError, TensorSpec
+from engines.files import write_json
 from engines.preprocess import load
+from pipeline.report.read import read
 
 CLASSES = ["defective", "functional"]
 SIZE = 16
@@ -146,7 +148,8 @@ def test_nothing_to_compare_without_tensorflow(test_split: list[Picture]) -> Non
     report, entries = run({"strong": Fixed(0.9)}, test_split, (SINGLE_STREAM,))
     assert "agreement" not in entries["strong"]["accuracy"]
     assert entries["strong"]["speedup"] is None
-    assert (report["disagreements"], report["misclassified"]) == ([], [])
+    assert report["disagreements"] == []
+    assert "misclassified" not in report
     with pytest.raises(EngineError, match="no engine ran"):
         run({"weak": Fixed(0.9, batches=0)}, test_split)
 
@@ -162,13 +165,25 @@ def test_without_pictures_speed_alone_is_measured() -> None:
     assert entries["weak"]["status"] == "unavailable"
 
 
+@pytest.mark.parametrize("names", [[REFERENCE, "other"], ["other"]])
+@pytest.mark.parametrize("count", [6, 1, 0])
+def test_host_reads_what_was_measured(
+    names: list[str], count: int, test_split: list[Picture], tmp_path: Path
+) -> None:
+    report, _ = run({name: Fixed(0.9) for name in names}, test_split[:count], SCENARIOS)
+    about = {"name": "a", "architecture": None, "seed": None, "created": "2026-11-25T08:00:00Z"}
+    file = tmp_path / "device.json"
+    write_json(file, dict(report, run=about, environment={"python": "3.6.15"}))
+    assert read(file)["engines"] == report["engines"]
+
+
 class Constant:
     """A sensor of a machine that takes 3 W, and 7 W once it is at work."""
 
     name, rails = "test", [Rail("ALL", True, "the whole machine")]
 
-    def __init__(self) -> None:
-        self.reads = 0
+    def __init__(self, sees: str = "cpu") -> None:
+        self.reads, self.sees = 0, frozenset([sees])
 
     def read(self) -> dict[str, float]:
         self.reads += 1
@@ -190,6 +205,36 @@ def test_power_is_told_with_what_it_is_of(
     assert len(series["power_w"]) == len(series["seconds"])
     # Too short a run for the sensor: nothing is made up.
     assert entries[REFERENCE]["scenarios"][OFFLINE]["energy"] is None
+
+
+@pytest.mark.parametrize(("sees", "told"), [("cpu", True), ("gpu", False)])
+def test_no_energy_by_a_sensor_that_does_not_see_the_engine(
+    sees: str, told: bool, test_split: list[Picture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module.power, "find", lambda: (Constant(sees), None))
+    monkeypatch.setattr(module, "IDLE_SECONDS", {"quick": 0.3})
+    monkeypatch.setattr(module.power, "energy", lambda *_: {"mj": 1.0})
+    _, entries = run({REFERENCE: Fixed(0.9)}, test_split, (OFFLINE,))
+    assert bool(entries[REFERENCE]["scenarios"][OFFLINE]["energy"]) is told
+
+
+def test_engine_of_another_number_of_classes(test_split: list[Picture]) -> None:
+    other = Fixed(0.9)
+    other.output = TensorSpec("probabilities", (None, 3), "float32")
+    with pytest.raises(EngineError, match="other knows 3 classes, and there are 2 labels"):
+        run({REFERENCE: Fixed(0.9), "other": other}, test_split)
+
+
+def test_engine_that_fails_under_loadgen_costs_nothing_else(
+    test_split: list[Picture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise EngineError("out of memory")
+
+    monkeypatch.setattr(module.loadgen, "compare", fail)
+    report, entries = run({REFERENCE: Fixed(0.9)}, test_split, (SINGLE_STREAM,))
+    assert report["loadgen"] == {"reason": REFERENCE + " failed under it: out of memory"}
+    assert SINGLE_STREAM in entries[REFERENCE]["scenarios"]
 
 
 def test_digest_tells_pictures_and_classes_apart(test_split: list[Picture]) -> None:

@@ -256,6 +256,7 @@ def test_gpu_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("GPU (NVIDIA H100)", True, "the card with its memory"),
         ("CPU", False, rapl.NONE),  # and that the processor is not in it
     ]
+    assert source.sees == {"gpu"}
 
 
 def test_other_gpus_are_said_not_to_count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -296,6 +297,7 @@ def test_gpu_and_processor_together(
     source, _ = power.find(write(tmp_path, AMD))
     assert source is not None
     assert source.name == "NVML + RAPL"
+    assert source.sees == {"cpu", "gpu"}
     assert [rail.name for rail in source.rails if rail.included] == [
         "GPU (NVIDIA H100)", "package-0"
     ]  # fmt: skip

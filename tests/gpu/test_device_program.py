@@ -178,15 +178,18 @@ def test_wrong_use(device: Device, backend: str, tmp_path: Path) -> None:
         assert "at least 1; received 0" in said
     _, said = device("build", "--batch", "4,2,1", code=2)
     assert "growing numbers" in said
+    _, said = device("benchmark", "--scenario", "from-file", code=2)
+    assert "needs --pictures" in said
     _, said = device("classify", tmp_path / "missing.png", code=1)
     assert "missing.png" in said
     _, said = Device(device.program, tmp_path)("build", code=2)
     assert "is no run" in said
 
 
-def test_a_picture_outside_its_folder_is_refused(device: Device, tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", ["../../secret.png", "/secret.png", "secret\0.png"])
+def test_a_picture_outside_its_folder_is_refused(path: str, device: Device, tmp_path: Path) -> None:
     dataset = json.loads((device.run / "dataset.json").read_text())
-    dataset["pictures"][0]["path"] = "../../secret.png"
+    dataset["pictures"][0]["path"] = path
     for name in ("onnx", "model"):
         (tmp_path / name).symlink_to(device.run / name)
     (tmp_path / "dataset.json").write_text(json.dumps(dataset))
