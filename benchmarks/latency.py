@@ -15,6 +15,7 @@ from engines.preprocess import load_good
 
 STREAMS = 8  # pictures in a query of MultiStream
 BATCH = 32  # pictures in a batch of Offline
+AT_ONCE = 2  # batches in a turn at least: while one is computed, the next can be copied
 STEADY_WINDOWS = 3  # windows of warm-up whose medians must agree
 STEADY_WITHIN = 0.05  # of the smallest of them
 WARM_FILES = 5  # files that are loaded before it counts
@@ -81,14 +82,16 @@ def measure(
         at most `MAX_ROUNDS` times as many as the effort plans.
     """
     runs = {n: _run_of(scenario, engine, pixels, files) for n, engine in engines.items()}
+    rounds = rounds_of(scenario, effort)
     least = math.ceil(effort.queries / BATCH) if scenario == OFFLINE else effort.queries
     warm_ups, counts = {}, {}
     for name, run in runs.items():
         warm_ups[name], expected = _warm_up(run, effort)
-        counts[name] = math.ceil(max(least, effort.seconds / expected) / effort.turns)
+        count = math.ceil(max(least, effort.seconds / expected) / rounds)
+        counts[name] = max(count, AT_ONCE) if scenario == OFFLINE else count
     turns = {name: [] for name in runs}  # type: Dict[str, List[Turn]]
-    for number in range(effort.turns * MAX_ROUNDS):
-        if number >= effort.turns and all(is_enough(effort, done) for done in turns.values()):
+    for number in range(rounds * MAX_ROUNDS):
+        if number >= rounds and all(is_enough(effort, done) for done in turns.values()):
             break
         for name, run in runs.items():
             if scenario != OFFLINE:
@@ -97,6 +100,12 @@ def measure(
             turns[name].append(run(number * counts[name], counts[name]))
             advance(1)
     return {name: Timed(warm_ups[name], done) for name, done in turns.items()}
+
+
+def rounds_of(scenario: str, effort: Effort) -> int:
+    """How many rounds are planned; of Offline no more than a turn of some batches is worth."""
+    batches = math.ceil(effort.queries / BATCH)
+    return min(effort.turns, max(3, batches)) if scenario == OFFLINE else effort.turns
 
 
 def is_enough(effort: Effort, turns: Sequence[Turn]) -> bool:

@@ -1,6 +1,7 @@
 """Engines x labelled pictures -> the measured part of a report: how right and how fast each is."""
 
 import hashlib
+import time
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
@@ -20,8 +21,9 @@ SCHEMA = 2  # of the report
 REFERENCE = TENSORFLOW + "-fp32"  # what every engine is held against
 BATCH = 32  # pictures at a time for accuracy; so many are held for the scenarios
 FILES = 256  # picture files that the scenario with files goes through
-GPU_TIMED = 50  # pictures that the GPU's own clock is read for
+GPU_TIMED = 200  # pictures that the GPU's own clock is read for
 MONITOR_HZ = 10.0
+SETTLING_SECONDS = {"valid": 5.0, "quick": 0.0}  # in which clocks fall after the pictures
 IDLE_SECONDS = {"valid": 5.0, "quick": 1.0}  # that the power of the idle machine is measured for
 
 
@@ -131,17 +133,23 @@ def measure(
     preprocess = None
     timed = {}  # type: Dict[str, Dict[str, Timed]]
     with Monitor(probes, MONITOR_HZ) as monitor:
-        idle_w = power.idle(monitor, IDLE_SECONDS[work.effort.name]) if source else None
+        idle_w = None
+        if source is not None:
+            time.sleep(SETTLING_SECONDS[work.effort.name])
+            idle_w = power.idle(monitor, IDLE_SECONDS[work.effort.name])
         if files:
             preprocess = latency.preprocess(files, pixels.shape[1:3], work.effort)
         for scenario in scenarios:
-            turns = work.effort.turns * len(engines)
+            turns = latency.rounds_of(scenario, work.effort) * len(engines)
             with console.progress(scenario, turns, "turns") as advance:
                 timed[scenario] = latency.measure(
                     scenario, engines, pixels, files, work.effort, advance
                 )
         series = monitor.series()
     after = conditions.look()
+    different = conditions.differences(before, after)
+    for difference in different:
+        console.warn(difference)
     _summarize(entries, timed, work.effort, series, source, idle_w)
     for entry in entries:
         if entry["name"] in engines:
@@ -161,7 +169,7 @@ def measure(
         "conditions": {
             "before": before,
             "after": after,
-            "differences": conditions.differences(before, after),
+            "differences": different,
             "series": _rebased(series),
         },
         "power": _power(source, no_power, idle_w, series),
@@ -188,6 +196,8 @@ def _answers(
             for entry in [entry for entry in entries if entry["name"] in engines]:
                 name = entry["name"]
                 try:
+                    if not found[name]:
+                        _try_out(engines[name], pixels)
                     found[name].append(_finite(engines[name].infer(pixels)))
                 except EngineError as error:
                     if name == REFERENCE:
@@ -196,6 +206,12 @@ def _answers(
                     engines.pop(name).close()
             advance(len(pixels))
     return {name: np.concatenate(found[name]) for name in engines}, first
+
+
+def _try_out(engine: Engine, pixels: np.ndarray) -> None:
+    """Do what the scenarios will do, so that an engine without the memory for it is found now."""
+    for pictures in engine.stream([np.resize(pixels, (BATCH, *pixels.shape[1:]))] * 2):
+        _finite(pictures)
 
 
 def _finite(probabilities: np.ndarray) -> np.ndarray:
@@ -270,12 +286,12 @@ def _power(
 
 
 def _gpu_times(engine: Engine, picture: np.ndarray) -> Optional[Dict[str, float]]:
-    """Medians of what the GPU's clock says, in milliseconds."""
+    """Medians of what the GPU's clock says, in milliseconds, after as many that do not count."""
     from engines.tensorrt.runner import GpuTimes, TensorRTEngine
 
     if not isinstance(engine, TensorRTEngine):
         return None
-    times = np.array([engine.infer_timed(picture)[1] for _ in range(GPU_TIMED)])
+    times = np.array([engine.infer_timed(picture)[1] for _ in range(2 * GPU_TIMED)])[GPU_TIMED:]
     return dict(zip(GpuTimes._fields, (round(float(ms), 4) for ms in np.median(times, axis=0))))
 
 

@@ -1,6 +1,6 @@
 """What was timed, as a report has it: percentiles or rates, with intervals, drift and validity."""
 
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Sequence
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from benchmarks.statistics import (
     interval,
     mann_kendall,
     percentiles,
+    rank_interval,
     theil_sen,
 )
 
@@ -69,7 +70,10 @@ def _latency(turns: List[Turn]) -> Dict[str, Any]:
     weights = block_weights(len(blocks))
     found = dict(percentiles(np.concatenate(blocks)))  # type: Dict[str, Any]
     found["ci95"] = {
-        name: interval(1e3 * block_percentile(blocks, float(name[1:]), weights), found[name])
+        name: _wider(
+            interval(1e3 * block_percentile(blocks, float(name[1:]), weights), found[name]),
+            rank_interval(1e3 * np.concatenate(blocks), float(name[1:])),
+        )
         for name in ("p50", "p90", "p99")
     }
     found["samples"] = [round(1e3 * float(s), 4) for block in blocks for s in block]
@@ -77,6 +81,16 @@ def _latency(turns: List[Turn]) -> Dict[str, Any]:
     if turns[0].preparing:
         found["preparing_ms"] = percentiles([s for turn in turns for s in turn.preparing])
     return found
+
+
+def _wider(first: Sequence[float], second: Sequence[float]) -> List[float]:
+    """What holds two intervals.
+
+    That over turns is too short where turns are alike and queries few, that over ranks where
+    turns differ. Simulated, 20 turns of 52 queries: with both, p50 and p90 are held 19 times in 20
+    where turns differ by 5 % (standard deviation); p99, which a turn or two decide, less often.
+    """
+    return [min(first[0], second[0]), max(first[1], second[1])]
 
 
 def _rate(turns: List[Turn]) -> Dict[str, Any]:

@@ -60,7 +60,9 @@ def paired_bootstrap(only_first: int, only_second: int, n: int) -> Tuple[float, 
     Percentile bootstrap with 2,000 resamples of the pictures (B. Efron and R. Tibshirani, An
     Introduction to the Bootstrap, 1993, chapter 13). A picture counts +1, -1 or 0, and of a
     resample only how often each comes matters: that is drawn at once, as multinomial. Where the
-    two are never right apart, there is nothing to draw, and the interval is a point.
+    two are never right apart there is nothing to draw: then the interval is what a share of 0 among
+    n still allows either way, 1 - 0.025 ** (1 / n) (C. J. Clopper and E. S. Pearson, Biometrika 26
+    (1934) 404).
 
     Args:
         only_first: pictures that only the first gets right.
@@ -70,6 +72,9 @@ def paired_bootstrap(only_first: int, only_second: int, n: int) -> Tuple[float, 
     Returns:
         Lower and upper bound, -1..1; the same ones each time.
     """
+    if not only_first + only_second:
+        bound = 1 - 0.025 ** (1 / n)
+        return -bound, bound
     shares = np.array([only_first, only_second, n - only_first - only_second]) / n
     counts = np.random.RandomState(0).multinomial(n, shares, 2000)
     low, high = np.percentile((counts[:, 0] - counts[:, 1]) / n, [2.5, 97.5])
@@ -143,6 +148,25 @@ def block_percentile(blocks: Sequence[Values], percent: float, weights: np.ndarr
         places = (before[:, np.newaxis] + inside < wanted[rows]).sum(axis=1)
         found[rows] = values[start + places]
     return found
+
+
+def rank_interval(values: np.ndarray, percent: float) -> Tuple[float, float]:
+    """The 95 % interval of a percentile by the ranks that it may have, were all values unrelated.
+
+    Source: W. J. Conover, Practical Nonparametric Statistics (1999), 3.2, by the normal
+    approximation. Of too few values for a high percentile, the upper end is the largest, and less
+    sure than that: of 60, one percent is less than one.
+
+    Args:
+        values: at least one.
+        percent: 0..100.
+    """
+    n, share = len(values), percent / 100
+    spread = Z95 * math.sqrt(n * share * (1 - share))
+    low, high = math.floor(n * share - spread), math.ceil(n * share + spread)
+    places = np.clip([low, high], 0, n - 1)
+    first, second = np.partition(values, places)[places]
+    return float(first), float(second)
 
 
 def interval(resampled: np.ndarray, value: float) -> List[float]:

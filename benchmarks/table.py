@@ -54,8 +54,9 @@ def _row(engine: Engine) -> Dict[str, str]:
 
 def status(engine: Engine) -> str:
     """What became of an engine, and whether its figures prove nothing."""
-    quick = any(not result["valid"] for result in engine["scenarios"].values())
-    return f"{engine['status']}{', quick' if quick else ''}"
+    whys = [result["why"] for result in engine["scenarios"].values() if not result["valid"]]
+    doubt = ", quick" if any(why.startswith("quick") for why in whys) else ", not valid"
+    return engine["status"] + (doubt if whys else "")
 
 
 def numbers(engine: Engine) -> Dict[str, Any]:

@@ -5,7 +5,7 @@ import json
 import os
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Iterator, Set
+from typing import Any, Iterator, Optional, Set
 
 TEMPORARY = ".tmp-"  # how the name of a file begins that is not whole yet
 _temporaries: Set[Path] = set()  # those being written now
@@ -64,9 +64,13 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8", "surrogateescape"))
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON (NaN refused: it is no JSON)."""
-    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+def write_json(path: Path, value: Any, indent: Optional[int] = 1) -> None:
+    """Write `value` as JSON (NaN refused: it is no JSON).
+
+    Args:
+        indent: None for all on one line, where there are many numbers.
+    """
+    write_text(path, json.dumps(value, indent=indent, allow_nan=False) + "\n")
 
 
 def sha256_of(path: Path) -> str:

@@ -50,7 +50,7 @@ def compare(run: Run, work: Work, console: Console) -> dict[str, Any]:
         start = time.monotonic()
         report.update(_report(run, dataset, work, console))
         report["stages"]["compare"] = round(time.monotonic() - start, 3)
-        write_json(run.report, report)
+        write_json(run.report, report, indent=None)
         return Outcome([run.report], {})
 
     files = [path for path in run.engines.iterdir() if path.is_file()]

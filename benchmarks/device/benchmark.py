@@ -13,6 +13,7 @@ from benchmarks.device.folder import Folder, WrongUseError, load
 from benchmarks.measure import BATCH, REFERENCE, Batches, Picture, entry_of, measure
 from benchmarks.progress import Console
 from benchmarks.scenarios import FROM_FILE, Work
+from engines import __version__
 from engines.catalogue import TENSORFLOW
 from engines.doctor import device_versions
 from engines.engine import Engine, EngineError
@@ -63,10 +64,11 @@ def benchmark(
         },
         environment=dict(
             device_versions(),
+            edgetrt=__version__,
             system="{} {} {}".format(platform.system(), platform.release(), platform.machine()),
         ),
     )
-    write_json(folder.report, report)
+    write_json(folder.report, report, indent=None)
     return report
 
 
@@ -93,14 +95,21 @@ def _recorded(
     found = []
     for known, engine in loaded:
         if isinstance(engine, TensorRTEngine):
-            twin: Any = engines_here.load(folder, known)
-            twin.graphs = True
-            picture = np.zeros((1, *engine.picture), np.uint8)
             try:
-                for _ in range(2):
-                    twin.infer(picture)
-                found.append((known._replace(name=known.name + " (graph)"), twin))
+                found.append((known._replace(name=known.name + " (graph)"), _twin(folder, known)))
             except EngineError as error:
                 console.warn("{}: {}".format(known.name, error))
-                twin.close()
     return found
+
+
+def _twin(folder: Folder, known: Known) -> Engine:
+    engine: Any = engines_here.load(folder, known)
+    engine.graphs = True
+    try:
+        for _ in range(2):
+            engine.infer(np.zeros((1, *engine.picture), np.uint8))
+    except EngineError:
+        engine.close()
+        raise
+    recorded: Engine = engine
+    return recorded

@@ -129,7 +129,7 @@ LOADGEN = {
     "ratio": POSITIVE,
     "ci95": RANGE,
     "n": SOME,
-    "agrees": FLAG,
+    "agrees": Maybe(FLAG),
 }
 REPORT = {
     "schema": SOME,

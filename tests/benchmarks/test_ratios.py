@@ -4,11 +4,15 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
+import numpy as np
 import pytest
 
+from benchmarks.ratios import overhead
 from benchmarks.ratios.command import edgetrt, scratch, timed
 from benchmarks.ratios.figure import amount, mean_difference, ratio
+from engines import onnx_runtime, openvino
 
 
 def test_ratio_is_taken_round_by_round() -> None:
@@ -34,6 +38,20 @@ def test_figure_says_whether_its_goal_was_met() -> None:
         "speed\n  3 (at least 3.5: MISSED) from 3 (2..4) against 1 (1..1) pictures/s, 2 rounds"
     )
     assert json.loads(json.dumps(missed.as_json()))["met"] is False
+
+
+@pytest.mark.parametrize("backend", [onnx_runtime, openvino], ids=lambda m: m.BACKEND)
+def test_bare_calls_answer_as_the_engine(backend: ModuleType) -> None:
+    with backend.load_graph(str(overhead.GRAPH)) as engine:
+        bare = overhead.bare_calls(engine)
+        pictures = np.random.default_rng(0).integers(
+            0, 256, (3, 1, *engine.input.shape[1:])
+        ).astype(np.uint8)  # fmt: skip
+        for picture in pictures:
+            np.testing.assert_array_equal(bare(picture), engine.infer(picture))
+        kept = bare(pictures[0])
+        bare(pictures[1])
+        np.testing.assert_array_equal(kept, bare(pictures[0]))
 
 
 def test_command_is_timed_and_weighed() -> None:

@@ -134,3 +134,23 @@ def test_a_single_turn_has_a_result() -> None:
     found = summarize(SINGLE_STREAM, timed([[0.01]]), QUICK)
     assert found["p99"] == pytest.approx(10.0)
     assert found["drift"] == {"percent": 0.0, "p_value": 1.0}
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.05])
+def test_intervals_cover_the_truth(spread: float) -> None:
+    """Of 20 turns of 52 queries, alike or apart by as much as a quiet machine's are."""
+    random = np.random.default_rng(11)
+    every = np.exp(0.1 * random.normal(size=200_000) + spread * random.normal(size=200_000))
+    truth = dict(zip(("p50", "p90"), 10 * np.percentile(every, [50, 90]), strict=True))
+    covered: dict[str, list[bool]] = {"p50": [], "p90": []}
+    for _ in range(150):
+        turns = [
+            0.01 * np.exp(0.1 * random.normal(size=52) + spread * random.normal())
+            for _ in range(20)
+        ]
+        found = summarize(SINGLE_STREAM, timed([turn.tolist() for turn in turns]), THOROUGH)
+        for name in covered:
+            low, high = found["ci95"][name]
+            covered[name].append(low <= truth[name] <= high)
+    for name, all_of_them in covered.items():
+        assert np.mean(all_of_them) > 0.89, name

@@ -16,6 +16,7 @@ from benchmarks.statistics import (
     mann_kendall,
     mcnemar_exact,
     percentiles,
+    rank_interval,
     theil_sen,
     wilson_interval,
 )
@@ -140,3 +141,18 @@ def test_trend() -> None:
     random = np.random.default_rng(5)
     p_values = [mann_kendall(random.normal(size=20)) for _ in range(1000)]
     assert 0.03 < np.mean(np.array(p_values) < 0.05) < 0.07
+
+
+@pytest.mark.parametrize(("percent", "n"), [(50.0, 60), (90.0, 60), (90.0, 1024), (99.0, 1024)])
+def test_interval_of_ranks_covers_the_truth_95_times_in_100(percent: float, n: int) -> None:
+    random = np.random.default_rng(7)
+    truth = percent / 100  # of numbers drawn evenly from 0 to 1
+    bounds = [rank_interval(random.random(n), percent) for _ in range(1000)]
+    assert 0.93 < np.mean([low <= truth <= high for low, high in bounds]) <= 1
+
+
+@given(st.lists(st.floats(0, 9), min_size=1, max_size=30), st.sampled_from([50.0, 90.0, 99.0]))
+def test_interval_of_ranks_is_of_the_values(values: list[float], percent: float) -> None:
+    low, high = rank_interval(np.array(values), percent)
+    assert low in values and high in values
+    assert low <= np.percentile(values, percent, method="inverted_cdf") <= high
