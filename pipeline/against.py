@@ -2,16 +2,16 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from benchmarks.conditions import differences
 from benchmarks.scenarios import OFFLINE, RESULT, SCENARIOS
 from benchmarks.statistics import (
+    Z95,
     block_percentile,
     block_weights,
-    interval,
     mcnemar_exact,
     paired_bootstrap,
     wilson_interval,
@@ -26,7 +26,14 @@ Pair = tuple[Engine, Engine]  # the same in the new and in the old report
 WORSE = ("slower", "less accurate", "more energy")
 BETTER = ("faster", "more accurate", "less energy")
 SAME, NOT_COMPARABLE = "no difference", "not comparable"
-WITH_THE_MACHINE, CONTROL = "with the machine", "control"
+CONTROL, NO_CONTROL = "control", "no control"
+# What a figure's change is called, by whether the figure grew or fell; other scenarios are times.
+GREW_FELL = {
+    OFFLINE: ("faster", "slower"),
+    "accuracy": ("more accurate", "less accurate"),
+    "energy": ("more energy", "less energy"),
+}
+TOOK_MORE_LESS = ("slower", "faster")
 PAIRED = "McNemar's exact test, paired by picture"
 UNPAIRED = "two proportions, unpaired"
 
@@ -35,11 +42,15 @@ def against(new: Report, old: Report) -> dict[str, Any]:
     """What changed from the report `old` to the report `new`, engine by engine.
 
     Speed and energy are said to have changed only where both were measured in the same conditions.
-    One machine is not the same twice either, and the moments of one run don't tell of that. So
-    the first engine, TensorFlow where there is one, is the control, which took turns with the
-    others: their speed has changed only if it also has beside the control's. (Of two engines and
-    a control, measured eight times, twice beside other programs, and each time held against each,
-    33 of 56 figures had changed by themselves, 5 beside the control too.)
+    One machine is not the same twice even so, and the moments of one run don't tell of that: of
+    two engines measured eight times, each time held against each, 33 of 56 figures had changed.
+    So TensorFlow, where it ran in both, is the control, which took turns with the others: their
+    speed and energy are judged by how much they changed beside the control's (ratio of ratios),
+    and so an engine that kept its pace while the control got faster has become slower. Without a
+    control the plain ratio is judged, and what the machine did counts as the engine's.
+
+    All figures are judged together by Holm's correction: where nothing has changed, the chance
+    that any is said to have is 5 %. What the control itself did is told, but is no such figure.
 
     Args:
         new, old: as `pipeline.report.read.read` gives them.
@@ -48,30 +59,32 @@ def against(new: Report, old: Report) -> dict[str, Any]:
         "of": name and time of `old`; "not_comparable": why speed and energy aren't, in sentences;
         "notes": what else differs; "engines": of each pair (see `pairs`) "name", "other" (the
         name in `old`) and "figures": by scenario, "accuracy" or "energy" a dict with "unit",
-        "old", "new", "change" (new / old; of accuracy new - old), its 95 % interval "ci95",
-        "verdict", and "marks": what weakens it (TensorFlow's speed may be the machine's);
-        "control": the name of that engine, null where there is none beside others; "missing":
-        engines that ran in `old` only, by name, with the reason; "added": those in `new` only.
+        "old", "new" (as measured), "change" (new / old, beside the control's where there is one;
+        of accuracy new - old), its 95 % interval "ci95" and two-sided "p_value" (of this figure
+        alone), "verdict", and "marks": what must be known of it; "control": the name of that
+        engine, null where there is none; "missing": engines that ran in `old` only, by name, with
+        the reason; "added": those in `new` only.
     """
     apart = list(_apart(new, old))
     matched = pairs(new, old)
     mine, theirs = ({pair[side]["name"] for pair in matched} for side in (0, 1))
-    control = matched[0] if len(matched) > 1 else None
+    control = next((p for p in matched if p[0]["backend"] == p[1]["backend"] == TENSORFLOW), None)
+    engines = [
+        {
+            "name": pair[0]["name"],
+            "other": pair[1]["name"],
+            "figures": dict(_figures(pair, control, new, old, bool(apart))),
+        }
+        for pair in matched
+    ]
+    _judge([named for engine in engines for named in engine["figures"].items()])
     reasons = {engine["name"]: engine["reason"] for engine in new["engines"]}
     return {
         "of": {key: old["run"][key] for key in ("name", "created")},
         "not_comparable": apart,
         "notes": list(_notes(new, old)),
         "control": control and control[0]["name"],
-        "engines": [
-            {
-                "name": engine["name"],
-                "other": other["name"],
-                "figures": dict(_figures(pair, control, new, old, bool(apart))),
-            }
-            for pair in matched
-            for engine, other in [pair]
-        ],
+        "engines": engines,
         "missing": {e["name"]: reasons.get(e["name"], "") for e in _ran(old, theirs)},
         "added": [e["name"] for e in _ran(new, mine)],
     }
@@ -161,90 +174,118 @@ def _notes(new: Report, old: Report) -> Iterator[str]:
 def _figures(
     pair: Pair, control: Pair | None, new: Report, old: Report, apart: bool
 ) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each figure by its name; "verdict" only where there is nothing to judge."""
     engine, other = pair
-    shared = [s for s in SCENARIOS if s in engine["scenarios"] and s in other["scenarios"]]
-    for scenario in shared:
-        found = _speed_change(scenario, pair, None if control is pair else control)
-        if control is pair and engine["backend"] == TENSORFLOW:  # which nobody deploys
-            found["marks"].append(CONTROL)
-        yield scenario, {**found, "verdict": NOT_COMPARABLE if apart else found["verdict"]}
+    for scenario in SCENARIOS:
+        speed = _speed(scenario, pair)
+        if speed:
+            held = control and _speed(scenario, control)
+            yield scenario, _beside(speed, held, _marks(scenario, pair, control, held), apart)
     if engine["accuracy"] and other["accuracy"]:
-        found = accuracy_change(engine, other, new, old)
-        verdict = SAME
-        if found["p_value"] < SIGNIFICANT:
-            verdict = "more accurate" if found["change"] > 0 else "less accurate"
-        yield "accuracy", {"unit": "share", **found, "verdict": verdict, "marks": []}
-    measured = [s for s in shared if _energy(engine, s) and _energy(other, s)]
-    if measured:
-        unlike = apart or new["power"]["source"] != old["power"]["source"]
-        yield "energy", _energy_change(measured[0], engine, other, unlike)
+        yield "accuracy", {"unit": "share", **accuracy_change(*pair, new, old), "marks": []}
+    unlike = apart or new["power"]["source"] != old["power"]["source"]
+    for scenario in SCENARIOS:
+        energy = _energy(scenario, pair)
+        if energy:
+            held = control and _energy(scenario, control)
+            yield "energy", _beside(energy, held, _marks(scenario, pair, control, held), unlike)
+            return
 
 
-def _speed_change(scenario: str, pair: Pair, control: Pair | None) -> dict[str, Any]:
+class _Measured(NamedTuple):
+    """A figure of two reports; its ratio's logarithm and the standard error of that."""
+
+    unit: str
+    old: float
+    new: float
+    change: float
+    error: float
+
+
+def _beside(
+    found: _Measured, held: _Measured | None, marks: list[str], unlike: bool
+) -> dict[str, Any]:
+    """How a figure changed, beside the control's where that has it and is not this one."""
+    change, error = found.change, found.error
+    if held and CONTROL not in marks:
+        change, error = change - held.change, math.hypot(error, held.error)
+    return {
+        "unit": found.unit,
+        "old": found.old,
+        "new": found.new,
+        "change": _exp(change),
+        "ci95": [_exp(change - Z95 * error), _exp(change + Z95 * error)],
+        "p_value": math.erfc(abs(change) / error / math.sqrt(2)) if error else float(not change),
+        **({"verdict": NOT_COMPARABLE} if unlike else {}),
+        "marks": marks,
+    }
+
+
+def _speed(scenario: str, pair: Pair) -> _Measured | None:
+    if not all(scenario in engine["scenarios"] for engine in pair):
+        return None
     now, before = (engine["scenarios"][scenario] for engine in pair)
     figure = "ips" if scenario == OFFLINE else RESULT[scenario]
-    more, less = ("faster", "slower") if scenario == OFFLINE else ("slower", "faster")
-    change, ratios = now[figure] / before[figure], _ratios(scenario, pair)
-    bounds = interval(ratios, change)
-    verdict = _judge(bounds, more, less)
-    if control and all(scenario in engine["scenarios"] for engine in control):
-        beside = np.percentile(ratios / np.roll(_ratios(scenario, control), 2), [2.5, 97.5])
-        if verdict not in (SAME, _judge(beside.tolist(), more, less)):
-            verdict = WITH_THE_MACHINE
-    return {
-        "unit": "pictures/s" if scenario == OFFLINE else f"ms ({figure})",
-        "old": before[figure],
-        "new": now[figure],
-        "change": change,
-        "ci95": bounds,
-        "verdict": verdict,
-        "marks": _marks(now, before),
+    unit = "pictures/s" if scenario == OFFLINE else f"ms ({figure})"
+    errors = [float(np.std(np.log(_resampled(scenario, result)))) for result in (now, before)]
+    change = math.log(now[figure]) - math.log(before[figure])
+    return _Measured(unit, before[figure], now[figure], change, math.hypot(*errors))
+
+
+def _energy(scenario: str, pair: Pair) -> _Measured | None:
+    """None where it was not measured, or was lost in the noise."""
+    results = [engine["scenarios"].get(scenario) or {} for engine in pair]
+    now, before = (result.get("energy") for result in results)
+    if not now or not before or min(*now["ci95"], *before["ci95"], now["mj"], before["mj"]) <= 0:
+        return None
+    # The report has no samples of it, only intervals.
+    errors = [math.log(e["ci95"][1] / e["ci95"][0]) / 2 / Z95 for e in (now, before)]
+    change = math.log(now["mj"]) - math.log(before["mj"])
+    return _Measured("mJ", before["mj"], now["mj"], change, math.hypot(*errors))
+
+
+def _judge(figures: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    """Give each figure that has none its "verdict".
+
+    By S. Holm's step-down procedure, Scand. J. Statist. 6 (1979) 65.
+    """
+    open_ = [named for named in figures if "verdict" not in named[1]]
+    judged = sorted(
+        (named for named in open_ if CONTROL not in named[1]["marks"]),
+        key=lambda named: named[1]["p_value"],
+    )
+    kept = False
+    for place, (name, figure) in enumerate(judged):
+        kept = kept or figure["p_value"] >= SIGNIFICANT / (len(judged) - place)
+        figure["verdict"] = SAME if kept else _direction(name, figure)
+    for name, figure in open_:
+        if CONTROL in figure["marks"]:
+            changed = figure["p_value"] < SIGNIFICANT
+            figure["verdict"] = _direction(name, figure) if changed else SAME
+
+
+def _direction(name: str, figure: Mapping[str, Any]) -> str:
+    grew, fell = GREW_FELL.get(name, TOOK_MORE_LESS)
+    return grew if figure["change"] > (0 if name == "accuracy" else 1) else fell
+
+
+def _exp(value: float) -> float:
+    return math.exp(max(-700.0, min(700.0, value)))  # within what a float holds
+
+
+def _marks(scenario: str, pair: Pair, control: Pair | None, held: _Measured | None) -> list[str]:
+    results = [engine["scenarios"][scenario] for engine in pair]
+    found = {
+        "quick": not all(r["valid"] for r in results),
+        "throttled": any(r["throttled"] for r in results),
+        CONTROL: pair is control,
+        NO_CONTROL: not held,
     }
-
-
-def _energy_change(scenario: str, engine: Engine, other: Engine, unlike: bool) -> dict[str, Any]:
-    now, before = _energy(engine, scenario), _energy(other, scenario)
-    # The report has no samples of it; both intervals together, in logarithms.
-    spread = [math.log(e["ci95"][1] / e["ci95"][0]) / 2 for e in (now, before)]
-    ratio, half = now["mj"] / before["mj"], math.hypot(*spread)
-    bounds = [ratio * math.exp(-half), ratio * math.exp(half)]
-    return {
-        "unit": "mJ",
-        "old": before["mj"],
-        "new": now["mj"],
-        "change": ratio,
-        "ci95": bounds,
-        "verdict": NOT_COMPARABLE if unlike else _judge(bounds, "more energy", "less energy"),
-        "marks": _marks(engine["scenarios"][scenario], other["scenarios"][scenario]),
-    }
-
-
-def _energy(engine: Engine, scenario: str) -> dict[str, Any]:
-    """The energy of a scenario; empty where it was not measured, or was lost in the noise."""
-    energy = engine["scenarios"][scenario]["energy"]
-    return energy if energy and min(energy["mj"], *energy["ci95"]) > 0 else {}
-
-
-def _judge(bounds: Sequence[float], more: str, less: str) -> str:
-    """What a ratio's interval says."""
-    if bounds[0] > 1:
-        return more
-    return less if bounds[1] < 1 else SAME
-
-
-def _marks(*results: Mapping[str, Any]) -> list[str]:
-    found = {"quick": not all(r["valid"] for r in results)}
-    found["throttled"] = any(r["throttled"] for r in results)
     return [mark for mark, holds in found.items() if holds]
 
 
-def _ratios(scenario: str, pair: Pair) -> np.ndarray:
-    """The figure of the one over that of the other, each of turns drawn again and again."""
-    now, before = (_resampled(scenario, engine["scenarios"][scenario]) for engine in pair)
-    return now / np.roll(before, 1)  # so that the draws of both have nothing in common
-
-
 def _resampled(scenario: str, result: Mapping[str, Any]) -> np.ndarray:
+    """The figure of turns drawn again and again."""
     weights = block_weights(len(result["turns"]))
     if scenario == OFFLINE:  # turns are of equally many pictures
         return weights.sum(1) / weights.dot(1 / np.array(result["turns"]))

@@ -169,6 +169,8 @@ def _build(args: argparse.Namespace, console: Console) -> None:
 
 def _compare(args: argparse.Namespace, console: Console) -> None:
     from benchmarks.flags import work_of
+    from benchmarks.measure import REFERENCE
+    from engines.catalogue import read_sidecars
     from pipeline.against import against
     from pipeline.budgets import Budgets
     from pipeline.compare import compare
@@ -180,6 +182,8 @@ def _compare(args: argparse.Namespace, console: Console) -> None:
     # Before the work: it may be the very report that is made anew.
     other = None if args.against is None else read(find(args.against))
     with Run(args.run) as run:
+        if run.engines.is_dir():  # else the run is not built, as compare says
+            budgets.check_name([REFERENCE, *(s["name"] for s in read_sidecars(run.engines))])
         report = compare(run, work_of(args), console)
         if other is not None:
             report = {**report, "against": against(report, other)}
@@ -206,7 +210,7 @@ def _report(args: argparse.Namespace, console: Console) -> None:
         raise UsageError(f"{len(args.runs)} reports were given; --merge puts them side by side")
     else:
         report, files = publish.publish(args.runs[0], args.out)
-        shown = table(report["engines"])
+        shown = f"{table(report['engines'])}\n{_verdict(report)}"
         if args.mlflow is not None:
             results["mlflow_run"] = log(report, [find(args.runs[0]), *files], args.mlflow)
     _show(args, {**results, "files": [str(file) for file in files]})
@@ -311,12 +315,19 @@ def _show_report(args: argparse.Namespace, report: dict[str, Any], run: Any) -> 
 
     _show(args, report)
     if not args.json:
-        _print(table(report["engines"]))
+        _print(f"{table(report['engines'])}\n{_verdict(report)}")
         if "against" in report:
             from pipeline.report.against_table import describe
 
             _print(describe(report["against"]))
         _print(f"report: {printable(run.report_page)}")
+
+
+def _verdict(report: dict[str, Any]) -> str:
+    from pipeline.report.verdict import verdict
+
+    found = verdict(report["engines"])
+    return "\n".join(printable(line) for line in (found.sentence, found.note) if line)
 
 
 def _retrain_options(args: argparse.Namespace) -> Any:
@@ -450,10 +461,13 @@ def _add_budgets(parser: argparse.ArgumentParser) -> None:
         help="another run folder or report.json: say what is slower, faster, more or less accurate "
         "than there")  # fmt: skip
     add("--max-latency-ms", metavar="X", type=float,
-        help="budget: milliseconds (p90 of single-stream)")  # fmt: skip
+        help="budget: milliseconds (p90 of single-stream); of a budget the figure itself decides, "
+        "not its interval")  # fmt: skip
     add("--max-accuracy-drop", metavar="X", type=float,
         help="budget: points of top-1 below TensorFlow's, or below --against")  # fmt: skip
-    add("--engine", metavar="NAME", help="whose budgets these are (the verdict's engine)")
+    add("--engine", metavar="NAME",
+        help="whose budgets these are (latency: the verdict's engine, which is the one that would "
+        "be used; accuracy: every engine that ran, except TensorFlow's)")  # fmt: skip
 
 
 def _add_report(parser: argparse.ArgumentParser) -> None:

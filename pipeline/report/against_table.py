@@ -1,10 +1,10 @@
 """What changed between two reports, for a terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from engines.text import aligned, printable
-from pipeline.against import BETTER, CONTROL, WITH_THE_MACHINE, WORSE
+from pipeline.against import BETTER, CONTROL, NO_CONTROL, NOT_COMPARABLE, WORSE
 from pipeline.report.format import number, p_value, percent, points, significant
 
 HEADER = ("engine", "figure", "verdict", "before", "now", "change (95 %)")
@@ -18,6 +18,7 @@ def describe(found: Mapping[str, Any]) -> str:
         for name, figure in engine["figures"].items()
     ]
     judged = [f for *_, f in figures if CONTROL not in f["marks"]]
+    together = sum(f["verdict"] != NOT_COMPARABLE for f in judged)
     worse, better = (sum(f["verdict"] in kinds for f in judged) for kinds in (WORSE, BETTER))
     missing = found["missing"].items()
     tests = {figure["test"] for *_, figure in figures if "test" in figure}
@@ -27,10 +28,10 @@ def describe(found: Mapping[str, Any]) -> str:
         *(f"{name} ran here, not there" for name in found["added"]),
         *(f"speed and energy not comparable: {reason}" for reason in found["not_comparable"]),
         *found["notes"],
-        *(
-            f"{WITH_THE_MACHINE}: like {found['control']}, which took turns with it"
-            for _ in [f for *_, f in figures if f["verdict"] == WITH_THE_MACHINE][:1]
-        ),
+        *_of_control(found["control"], [f for *_, f in figures]),
+        *([f"verdicts: {together} figures judged together by Holm's correction, so that by chance "
+           "any changes once in 20 such comparisons; each interval is its figure's alone"]
+          if together > 1 else []),
         *(f"accuracy: {test}" for test in sorted(tests)),
     ]  # fmt: skip
     of = f"against {found['of']['name']} of {found['of']['created']}"
@@ -41,6 +42,18 @@ def describe(found: Mapping[str, Any]) -> str:
             *map(printable, told),
         ]
     )
+
+
+def _of_control(control: str | None, figures: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What speed and energy are held against."""
+    if any(f["unit"] != "share" and not {CONTROL, NO_CONTROL} & {*f["marks"]}
+           for f in figures):  # fmt: skip
+        yield f"change of speed and energy: beside that of {control}, which took turns with it"
+    if any(NO_CONTROL in f["marks"] for f in figures):
+        yield (
+            f"{NO_CONTROL}: TensorFlow was not measured for it in both, so what the machine did "
+            "counts as the engine's"
+        )
 
 
 def _cells(name: str, figure: Mapping[str, Any]) -> tuple[str, ...]:

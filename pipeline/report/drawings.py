@@ -14,6 +14,19 @@ Row = Mapping[str, Any]  # of the page's table: "number", "role", "engine", "ref
 FIGURE = RESULT[SINGLE_STREAM]
 
 
+def role(engine: Mapping[str, Any]) -> str:
+    """The colour of an engine: its precision's (see `svg.ROLES`)."""
+    return engine["precision"] if engine["precision"] in ("fp32", "fp16", "int8") else "other"
+
+
+def point(row: Row) -> plots.Point:
+    """The place of an engine that has an accuracy, by the result of single-stream."""
+    result, accuracy = row["engine"]["scenarios"][SINGLE_STREAM], row["engine"]["accuracy"]
+    latency, (fast, slow) = result[FIGURE], result["ci95"][FIGURE]
+    across = (latency, fast, slow) if fast > 0 else (latency,) * 3  # the axis may be logarithmic
+    return plots.Point(row["number"], row["role"], across, (accuracy["top1"], *accuracy["ci95"]))
+
+
 def of_latency(rows: Sequence[Row]) -> dict[str, Any]:
     """The two plots (or None where nothing was measured) and the rows that their key names."""
     points, curves, shown = [], [], []
@@ -23,10 +36,7 @@ def of_latency(rows: Sequence[Row]) -> dict[str, Any]:
         latency, top1 = result.get(FIGURE), accuracy.get("top1")
         samples = [s for s in result.get("samples") or () if measured(s) and s > 0]
         if measured(latency) and latency > 0 and measured(top1):
-            fast, slow = result["ci95"][FIGURE]
-            ends = (fast, slow) if fast > 0 else (latency, latency)
-            low, high = accuracy["ci95"]
-            points.append(plots.Point(row["number"], row["role"], latency, ends, top1, (low, high)))
+            points.append(point(row))
         if samples:
             curves.append(plots.Curve(row["number"], row["role"], samples))
         if samples or (points and points[-1].number == row["number"]):
@@ -78,8 +88,8 @@ def of_guard(guard: Mapping[str, Any] | None) -> dict[str, Any] | None:
     fp32 = {"float_layers": guard["layers"], "drop": 0.0, **guard["fp32"]}
     points = [
         plots.Point(
-            point["float_layers"], role, point["p50_ms"], (point["p50_ms"], point["p50_ms"]),
-            point["validation"]["top1"], tuple(point["validation"]["ci95"]),
+            point["float_layers"], role, (point["p50_ms"],) * 3,
+            (point["validation"]["top1"], *point["validation"]["ci95"]),
         )
         for role, point in (*(("int8", point) for point in guard["points"]), ("fp32", fp32))
     ]  # fmt: skip

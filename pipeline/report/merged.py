@@ -8,10 +8,10 @@ from benchmarks.measure import SCHEMA
 from benchmarks.scenarios import OFFLINE, RESULT, SINGLE_STREAM
 from engines.text import printable
 from pipeline.report import merged_plots as plots
+from pipeline.report.drawings import point, role
 from pipeline.report.format import counted
-from pipeline.report.merged_plots import Mark
 from pipeline.report.template import environment
-from pipeline.report.verdict import verdict
+from pipeline.report.verdict import throttling, verdict
 
 Report = Mapping[str, Any]
 Engine = Mapping[str, Any]  # one entry of "engines" in a report
@@ -35,15 +35,18 @@ def render(reports: Sequence[Report]) -> str:
         HTML that needs nothing but itself, encodes as UTF-8, and is the same for the same reports.
     """
     runs = [_run(number, report) for number, report in enumerate(reports, start=1)]
-    timed = [row["mark"] for run in runs for row in run["rows"] if row["mark"]]
-    placed = [mark for mark in timed if mark.accuracy]
+    timed = [row for run in runs for row in run["rows"] if row["latency"]]
+    points = [point(row) for row in timed if row["engine"]["accuracy"]]
     shared = _shared(runs)
-    kinds = {name: [row["mark"] for row in found.values()] for name, found in shared.items()}
+    kinds = {
+        name: [(row["number"], row["role"], row["latency"][FIGURE]) for row in found.values()]
+        for name, found in shared.items()
+    }
     numbered = len(timed) <= MAX_NUMBERED
     accuracy = speed = None
-    if placed:
+    if points:
         label = "Accuracy against latency of every engine of every run; the table has the numbers."
-        accuracy = plots.accuracy_against_latency(placed, numbered, "accuracy", label)
+        accuracy = plots.accuracy_against_latency(points, numbered, "accuracy", label)
     if kinds:
         label = "Latency of each engine in each run; the table has the numbers."
         speed = plots.same_engine(kinds, numbered, "speed", label)
@@ -74,6 +77,7 @@ def warnings(reports: Sequence[Report]) -> Iterator[str]:
         [report["run"]["architecture"] for report in reports], "The networks differ:"
     )
     yield from _parted([report["effort"] for report in reports], "Not equally thorough:")
+    yield from _repeated(reports)
     first: dict[str, tuple[int, Report]] = {}
     for number, report in enumerate(reports, start=1):
         here = report["conditions"]
@@ -81,16 +85,30 @@ def warnings(reports: Sequence[Report]) -> Iterator[str]:
         if which != number:
             for difference in differences(here["before"], before["conditions"]["before"]):
                 if difference not in here["differences"]:
-                    yield f"Run {number}, unlike run {which} on the same machine: {difference}"
+                    unlike = f"Run {number}, unlike run {which} on a machine of the same name"
+                    yield f"{unlike}: {difference}"
         for difference in here["differences"]:
             yield f"Run {number}, while it was measured: {difference}"
-        hot = [
+        for sentence in throttling(here):
+            yield f"Run {number}: {sentence}"
+        slowed = [
             engine["name"]
             for engine in report["engines"]
             if any(result["throttled"] for result in engine["scenarios"].values())
         ]
-        if hot:
-            yield f"Run {number}: the machine throttled while it measured {', '.join(hot)}"
+        if slowed:
+            yield f"Run {number}: slowed down while they were measured: {', '.join(slowed)}"
+
+
+def _repeated(reports: Sequence[Report]) -> Iterator[str]:
+    """A warning that says which runs are one and the same."""
+    runs: dict[tuple[str, str, str], list[int]] = {}
+    for number, report in enumerate(reports, start=1):
+        run, machine = report["run"], report["conditions"]["before"]["machine"]
+        runs.setdefault((run["name"], run["created"], machine), []).append(number)
+    again = [", ".join(map(str, numbers)) for numbers in runs.values() if len(numbers) > 1]
+    if again:
+        yield f"The same report was given more than once: {'; '.join(again)}"
 
 
 def _parted(values: Sequence[str | None], sentence: str, named: bool = True) -> Iterator[str]:
@@ -141,23 +159,13 @@ def _run(number: int, report: Report) -> dict[str, Any]:
 
 
 def _row(number: int, engine: Engine, chosen: bool) -> dict[str, Any]:
-    latency = engine["scenarios"].get(SINGLE_STREAM)
-    role = engine["precision"] if engine["precision"] in ("fp32", "fp16", "int8") else "other"
-    accuracy = engine["accuracy"]
-    mark = latency and Mark(
-        number,
-        role,
-        (latency[FIGURE], *latency["ci95"][FIGURE]),
-        (accuracy["top1"], *accuracy["ci95"]) if accuracy else None,
-    )
     return {
         "number": number,
-        "role": role,
+        "role": role(engine),
         "engine": engine,
         "chosen": chosen,
-        "latency": latency,
+        "latency": engine["scenarios"].get(SINGLE_STREAM),
         "offline": engine["scenarios"].get(OFFLINE),
-        "mark": mark,
         # TensorRT's names hold the GPU that an engine is for.
         "kind": printable(engine["name"].replace(f"-{engine['target']}", "")),
     }

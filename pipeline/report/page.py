@@ -12,7 +12,7 @@ from engines.text import printable
 from pipeline.errors import PipelineError
 from pipeline.report import drawings
 from pipeline.report.template import environment
-from pipeline.report.verdict import Engine, doubts, reference, verdict
+from pipeline.report.verdict import Engine, beside_loadgen, doubts, reference, verdict
 
 MAX_LISTED = 50  # pictures in a list; report.json has them all
 MAX_LAYERS = 15  # with a bar of their own
@@ -52,7 +52,7 @@ def render(report: Mapping[str, Any]) -> str:
         {
             "number": number,
             "engine": engine,
-            "role": _role(engine),
+            "role": drawings.role(engine),
             "reference": engine is base,
             "chosen": engine is result.engine,
             "measured": bool(engine["accuracy"] or engine["scenarios"]),
@@ -70,6 +70,7 @@ def render(report: Mapping[str, Any]) -> str:
             verdict=result,
             doubts=doubts(report),
             shown=_shown(engines),
+            beside_loadgen=beside_loadgen(report["loadgen"]),
             scenarios=[s for s in SCENARIOS if any(s in e["scenarios"] for e in engines)],
             meaning=MEANING,
             figure=RESULT,
@@ -89,17 +90,12 @@ def render(report: Mapping[str, Any]) -> str:
     )
 
 
-def _role(engine: Engine) -> str:
-    """The colour of an engine: its precision's."""
-    return engine["precision"] if engine["precision"] in ("fp32", "fp16", "int8") else "other"
-
-
 def _marks(engine: Engine) -> list[str]:
-    """What weakens an engine's figures, in single words."""
+    """What weakens an engine's figures, in a word or two each."""
     results = engine["scenarios"].values()
     found = {
         "quick": any(not result["valid"] for result in results),
-        "throttled": any(result["throttled"] for result in results),
+        "slowed down": any(result["throttled"] for result in results),
         "unsteady": any(not result["warm_up"]["steady"] for result in results),
     }
     return [mark for mark, holds in found.items() if holds]

@@ -18,16 +18,15 @@ MAX_CURVE_POINTS = 200  # of a distribution; an eye sees no more
 class Point(NamedTuple):
     """One engine's place among the others.
 
-    number: its number in the page's table. role: the colour of its precision (see `svg.ROLES`).
-    latency: ms, > 0. top1: 0..1. Both with the ends of their interval.
+    number: what it goes by: its own in the page's table, or its run's on a page of several runs.
+    role: the colour of its precision (see `svg.ROLES`). latency: ms, > 0. top1: 0..1. Both with
+    the low and the high end of their interval.
     """
 
     number: int
     role: str
-    latency: float
-    latency_ends: tuple[float, float]
-    top1: float
-    top1_ends: tuple[float, float]
+    latency: tuple[float, float, float]
+    top1: tuple[float, float, float]
 
 
 class Curve(NamedTuple):
@@ -47,7 +46,9 @@ def accuracy_against_latency(points: Sequence[Point], prefix: str, label: str) -
     """
 
     def draw(figure: "Figure") -> None:
-        _accuracy_and_latency(figure, figure.add_subplot(), points)
+        ax = figure.add_subplot()
+        crosses(ax, points)
+        _number_above(figure, ax, points)
 
     return inline_svg(draw, (4.6, 3.2), prefix, label)
 
@@ -66,13 +67,14 @@ def accuracy_guard(points: Sequence[Point], floor: float, prefix: str, label: st
         ax = figure.add_subplot()
         tried = [p for p in points if p.role == "int8"]
         ax.plot(
-            [p.latency for p in tried],
-            [100 * p.top1 for p in tried],
+            [p.latency[0] for p in tried],
+            [100 * p.top1[0] for p in tried],
             color=PLACEHOLDER["int8"],
             lw=0.8,
         )
         ax.axhline(100 * floor, color=PLACEHOLDER["muted"], linestyle="--", linewidth=1)
-        _accuracy_and_latency(figure, ax, points)
+        crosses(ax, points)
+        _number_above(figure, ax, points)
 
     return inline_svg(draw, (4.6, 3.2), prefix, label)
 
@@ -107,25 +109,31 @@ def latency_distribution(curves: Sequence[Curve], prefix: str, label: str) -> st
     return inline_svg(draw, (4.6, 3.5), prefix, label)
 
 
-def _accuracy_and_latency(figure: "Figure", ax: "Axes", points: Sequence[Point]) -> None:
+def crosses(ax: "Axes", points: Sequence[Point], linewidth: float = 1.2, alpha: float = 1) -> None:
+    """Draw points and their intervals on axes of latency and accuracy."""
     for p in points:
-        (fast, slow), (low, high) = p.latency_ends, p.top1_ends
         ax.errorbar(
-            p.latency,
-            100 * p.top1,
-            xerr=np.array([[max(0.0, p.latency - fast)], [max(0.0, slow - p.latency)]]),
-            yerr=100 * np.array([[max(0.0, p.top1 - low)], [max(0.0, high - p.top1)]]),
+            p.latency[0],
+            100 * p.top1[0],
+            xerr=_whiskers(p.latency),
+            yerr=100 * _whiskers(p.top1),
             color=PLACEHOLDER[p.role],
             marker="o",
-            markersize=5,
-            linewidth=1.2,
+            markersize=4 * linewidth,
+            linewidth=linewidth,
+            alpha=alpha,
         )
-    latency_axis(ax, [ms for p in points for ms in (p.latency, *p.latency_ends)])
-    bottom, top = (100 * end(p.top1_ends[i] for p in points) for i, end in enumerate((min, max)))
+    latency_axis(ax, [ms for p in points for ms in p.latency])
+    bottom, top = 100 * min(p.top1[1] for p in points), 100 * max(p.top1[2] for p in points)
     margin = 0.06 * (top - bottom) or 1
     ax.set_ylim(bottom - margin, top + margin)
     ax.set_ylabel("top-1 accuracy, % (95 % interval)")
-    _number_above(figure, ax, points)
+
+
+def _whiskers(value: tuple[float, float, float]) -> np.ndarray:
+    """How far an interval goes below and above its value, as `errorbar` takes it."""
+    middle, low, high = value
+    return np.array([[max(0.0, middle - low)], [max(0.0, high - middle)]])
 
 
 def latency_axis(ax: "Axes", times: Sequence[float], label: str = "latency, ms") -> None:
@@ -158,14 +166,14 @@ def _number_above(figure: "Figure", ax: "Axes", points: Sequence[Point]) -> None
     to_axes = ax.transData + ax.transAxes.inverted()
     ends: list[float] = []  # where the last number of each row stands, in widths of the axes
     for p in sorted(points, key=lambda p: p.latency):
-        across = float(to_axes.transform((p.latency, 100 * p.top1_ends[1]))[0])
+        across = float(to_axes.transform((p.latency[0], 100 * p.top1[2]))[0])
         row = next((i for i, end in enumerate(ends) if across - end > 0.06), len(ends))
         ends[row : row + 1] = [across]
         raise_by = ScaledTranslation(0, (0.5 + row) * BADGE_ROW, figure.dpi_scale_trans)
         number = ax.annotate(
             str(p.number),
-            xy=(p.latency, 100 * p.top1_ends[1]),
-            xytext=(p.latency, 1),
+            xy=(p.latency[0], 100 * p.top1[2]),
+            xytext=(p.latency[0], 1),
             textcoords=ax.get_xaxis_transform() + raise_by,
             arrowprops={
                 "arrowstyle": "-",

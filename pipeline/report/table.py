@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.table import numbers, status
 from pipeline.report.cells import escaped, harmless
 from pipeline.report.format import interval, percent, points, points_span, significant, span
-from pipeline.report.verdict import doubts, verdict
+from pipeline.report.verdict import doubts, reference, verdict
 
 Engine = Mapping[str, Any]  # one entry of "engines" in report.json
 TEXTS = ("Engine", "Status")  # the columns of Markdown that are no figures
@@ -39,15 +39,19 @@ def csv(report: Mapping[str, Any]) -> str:
 
 
 def markdown(report: Mapping[str, Any]) -> str:
-    """The verdict and a table of the engines, as GitHub's Markdown."""
+    """The run, the verdict and a table of the engines, as GitHub's Markdown."""
     engines: Sequence[Engine] = report["engines"]
     result = verdict(engines)
-    told = [f"**{escaped(result.sentence)}**"]
+    run, machine = report["run"], report["conditions"]["before"]["machine"]
+    created = run["created"].replace("T", " ").replace("Z", " UTC")
+    told = [escaped(f"Run {run['name']}, {created}, on {machine}.")]
+    told += [f"**{escaped(result.sentence)}**"]
     told += [escaped(result.note)] if result.note else []
     told += (
         ["\n".join(f"- {escaped(doubt)}" for doubt in found)] if (found := doubts(report)) else []
     )
-    rows = [_markdown_row(engine, engine is result.engine) for engine in engines]
+    base = reference(engines)
+    rows = [_markdown_row(e, chosen=e is result.engine, compared=e is not base) for e in engines]
     columns = [name for name in (rows[0] if rows else ()) if any(row[name] for row in rows)]
     lines = [columns, ["---" if name in TEXTS else "---:" for name in columns]]
     lines += [[row[name] for name in columns] for row in rows]
@@ -60,7 +64,7 @@ def markdown(report: Mapping[str, Any]) -> str:
     return "\n\n".join([*told, *(["\n".join(reasons)] if reasons else [])]) + "\n"
 
 
-def _markdown_row(engine: Engine, chosen: bool) -> dict[str, str]:
+def _markdown_row(engine: Engine, chosen: bool, compared: bool) -> dict[str, str]:
     f = numbers(engine)
 
     def shown(key: str, form: Any = significant, ends: Any = None) -> str:
@@ -77,8 +81,10 @@ def _markdown_row(engine: Engine, chosen: bool) -> dict[str, str]:
         "Top-1, %": shown("top1", percent, interval),
         "Top-5, %": shown("top5", percent),
         "Agrees, %": shown("agreement", percent),
-        "Difference": shown("delta", points, points_span),
-        "p": shown("p_value", lambda p: format(p, ".2g")),
+        "Difference": shown("delta", points, points_span)
+        if compared
+        else shown("delta", lambda _: "reference"),
+        "p": shown("p_value", lambda p: format(p, ".2g")) if compared else "",
         "p50, ms": shown("single_stream_p50_ms"),
         "p90, ms": shown("single_stream_p90_ms", ends=span),
         "p99, ms": shown("single_stream_p99_ms"),
@@ -86,7 +92,7 @@ def _markdown_row(engine: Engine, chosen: bool) -> dict[str, str]:
         "From file p90, ms": shown("from_file_p90_ms", ends=span),
         "Pictures/s": shown("offline_ips", ends=span),
         "Energy, mJ": shown("energy_mj", ends=span),
-        "Speed-up": shown("speedup", ends=span),
+        "Speed-up": shown("speedup", ends=span if compared else None),
         "MB": "" if size is None else significant(size / 1e6),
         "Build, s": shown("build_seconds"),
     }

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 FOLDER = Path(__file__).parent
+GENERATOR = '<meta name="generator" content="edgetrt">'  # by which a page is known as ours
 FILTERS = (
     figures.ending,
     figures.interval,

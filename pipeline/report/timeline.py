@@ -46,7 +46,7 @@ class Turns(NamedTuple):
     """One engine's turns in one scenario.
 
     number, role: as of `plots.Point`. seconds: when each began, since measuring began.
-    change: time a query took, in percent of the first turns'. slowed: it drifted or throttled.
+    change: time a query took, in percent of the first turns'. slowed: over its turns.
     """
 
     number: int

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from benchmarks.loadgen import WITHIN
 from benchmarks.scenarios import RESULT, SINGLE_STREAM
 from engines.settings import CALIBRATORS
 from pipeline.report.format import (
@@ -13,6 +14,7 @@ from pipeline.report.format import (
     p_value,
     percent,
     points,
+    points_span,
     shortened,
     significant,
 )
@@ -21,6 +23,8 @@ Engine = Mapping[str, Any]  # one entry of "engines" in report.json
 
 
 FIGURE = RESULT[SINGLE_STREAM]  # what speed goes by
+INTERVAL = "95 % interval"
+TELLING = 0.1  # the share that an interval beside LoadGen must stay within to tell anything
 
 
 class Verdict(NamedTuple):
@@ -78,6 +82,7 @@ def doubts(report: Mapping[str, Any]) -> list[str]:
         *_not_valid(report["effort"], judged),
         *(sentence for engine in judged for sentence in _unsteady(engine)),
         *_disturbed(report["conditions"]),
+        *throttling(report["conditions"]),
         *_unlike_loadgen(report["loadgen"]),
     ]
 
@@ -107,13 +112,13 @@ def _speed(engine: Engine, base: Engine | None) -> str:
         return f"{significant(_latency(engine))} ms per picture ({FIGURE}; TensorFlow{why})"
     ratio, (low, high) = found["value"], found["ci95"]
     if low > 1:
-        return f"{_times(ratio)} as fast as TensorFlow ({_range(ratio, low, high)})"
+        return f"{_times(ratio)} as fast as TensorFlow ({INTERVAL} {_range(ratio, low, high)})"
     if low > 0 and high < 1:
         longer = _range(1 / ratio, 1 / high, 1 / low)
-        return f"slower than TensorFlow (takes {_times(1 / ratio)} as long, {longer})"
+        return f"slower than TensorFlow (takes {_times(1 / ratio)} as long, {INTERVAL} {longer})"
     return (
         f"{_times(ratio)} as fast as TensorFlow, not a significant difference "
-        f"({_range(ratio, low, high)})"
+        f"({INTERVAL} {_range(ratio, low, high)})"
     )
 
 
@@ -145,7 +150,12 @@ def _accuracy(engine: Engine) -> str:
         change += ", not a significant difference"
     elif delta < 0:
         change = f"but {change}, a significant loss"
-    return f"{change} (p {p_value(accuracy['p_value'])}, {pictures})"
+    ends = ""
+    if accuracy.get("delta_ci95"):
+        # Named once in a sentence, and that of the speed-up comes first.
+        named = "" if engine.get("speedup") else f"{INTERVAL} "
+        ends = f"{named}{points_span(accuracy['delta_ci95'])} points, "
+    return f"{change} ({ends}p {p_value(accuracy['p_value'])}, {pictures})"
 
 
 def _passed_over(faster: Sequence[Engine]) -> str:
@@ -206,25 +216,51 @@ def _unsteady(engine: Engine) -> Iterator[str]:
         yield f"{_name(engine)} did not get steady in its warm-up."
     if result["throttled"]:
         slower = number(result["drift"]["percent"], "+.1f")
-        yield f"{_name(engine)} got slower while it was measured ({slower} %): throttled."
+        yield f"{_name(engine)} slowed down during the run ({slower} %)."
 
 
 def _disturbed(conditions: Mapping[str, Any]) -> Iterator[str]:
     for difference in conditions["differences"]:
         told = shortened(difference, 300)
         yield f"{told[:1].upper()}{told[1:]}."
+
+
+def throttling(conditions: Mapping[str, Any]) -> Iterator[str]:
+    """How often the machine said, while it was measured, that it throttled; nothing if never."""
     seen = [value for value in conditions["series"].get("throttled", ()) if measured(value)]
     if any(seen):
         share = sum(map(bool, seen)) / len(seen)
-        yield f"The machine was throttled in {percent(share)} % of the readings."
+        yield f"The machine said that it throttled in {percent(share)} % of the readings."
 
 
 def _unlike_loadgen(loadgen: Mapping[str, Any]) -> Iterator[str]:
-    if "engine" in loadgen and not loadgen["agrees"]:
+    if "engine" in loadgen and not (loadgen["agrees"] and _telling(loadgen)):
         yield (
             f"MLCommons LoadGen measures {significant(loadgen['loadgen_ms'])} ms where this report "
-            f"has {significant(loadgen['ours_ms'])} ms ({shortened(loadgen['engine'], 40)})."
+            f"has {significant(loadgen['ours_ms'])} ms ({shortened(loadgen['engine'], 40)}). "
+            f"{beside_loadgen(loadgen)}"
         )
+
+
+def beside_loadgen(loadgen: Mapping[str, Any]) -> str:
+    """Whether LoadGen measures the same, in a sentence; "" where it did not run."""
+    if "engine" not in loadgen:
+        return ""
+    low, high = loadgen["ci95"]
+    if not loadgen["agrees"]:
+        told = "They do not agree"
+    elif not _telling(loadgen):
+        told = "Too noisy to tell whether they agree"
+    elif low <= 1 <= high:
+        told = "No difference beyond the noise"
+    else:
+        told = f"No difference beyond {WITHIN:.0%}".replace("%", " %")
+    return f"{told} (95 % interval {number(low, '.3f')} to {number(high, '.3f')})."
+
+
+def _telling(loadgen: Mapping[str, Any]) -> bool:
+    low, high = loadgen["ci95"]
+    return bool(low >= 1 - TELLING and high <= 1 + TELLING)
 
 
 def _name(engine: Engine) -> str:

@@ -18,6 +18,7 @@ from pipeline.against import against
 from pipeline.budgets import Budgets
 from pipeline.errors import BudgetError, PipelineError, UsageError
 from pipeline.report.against_table import describe
+from pipeline.report.verdict import verdict
 from pipeline.run import Run
 
 Report = dict[str, Any]
@@ -76,8 +77,7 @@ def test_a_report_has_not_changed_against_itself() -> None:
         assert {"single-stream", "offline", "from-file", "accuracy"} <= set(one["figures"])
         for name, figure in one["figures"].items():
             assert figure["verdict"] == "no difference"
-            timed = name not in ("accuracy", "energy")
-            control = timed and one["name"] == found["control"]
+            control = name != "accuracy" and one["name"] == found["control"]
             assert figure["marks"] == (["control"] if control else [])
             assert figure["ci95"][0] <= figure["change"] <= figure["ci95"][1]
     assert json.loads(json.dumps(found, allow_nan=False)) == found
@@ -129,38 +129,106 @@ def test_the_same_machine_is_seldom_called_slower_or_faster() -> None:
     assert changed(1.15, 10) >= 9
 
 
-def test_a_slow_day_of_the_machine_is_no_regression() -> None:
-    new = short()
-    for one, factor in zip(new["engines"], (1.3, 1.3, 1.5), strict=False):
+def slowed(report: Report, *factors: float) -> Report:
+    """`report`, its engines this many times as slow in single-stream, in their order."""
+    for one, factor in zip(report["engines"], factors, strict=False):
         result = one["scenarios"][SINGLE]
         result["samples"] = [factor * value for value in result["samples"]]
         result["p90"] *= factor
-    found = against(new, short())
+    return report
+
+
+def test_a_slow_day_of_the_machine_is_no_regression() -> None:
+    found = against(slowed(short(), 1.3, 1.3, 1.5), short())
     verdicts = {e["name"]: e["figures"][SINGLE]["verdict"] for e in found["engines"]}
     assert verdicts == {
         "tensorflow-fp32": "slower",
-        "openvino-int8": "with the machine",
+        "openvino-int8": "no difference",
         "onnxruntime-int8": "slower",
     }
     assert found["control"] == "tensorflow-fp32"
     shown = describe(found)
     assert ": 1 worse, 0 better, of " in shown  # the control's may be the machine's
     assert "slower (control)" in shown
-    assert "with the machine: like tensorflow-fp32, which took turns with it" in shown
+    assert "beside that of tensorflow-fp32, which took turns with it" in shown
+
+
+def test_a_fast_day_of_the_machine_hides_no_regression() -> None:
+    found = against(slowed(short(), 0.7, 0.7, 1.0), short())
+    verdicts = {e["name"]: e["figures"][SINGLE]["verdict"] for e in found["engines"]}
+    assert verdicts == {
+        "tensorflow-fp32": "faster",
+        "openvino-int8": "no difference",
+        "onnxruntime-int8": "slower",
+    }
+    figure = figures(slowed(short(), 0.7, 0.7, 1.0), short(), "onnxruntime-int8")[SINGLE]
+    assert figure["new"] == figure["old"]  # as it was measured
+    assert figure["change"] == pytest.approx(1 / 0.7)  # as it is judged, and so its interval
+    assert 1 < figure["ci95"][0] < 1 / 0.7 < figure["ci95"][1]
+    assert ": 1 worse, 0 better, of " in describe(found)
+
+
+def test_a_control_that_was_not_measured_for_it_is_none() -> None:
+    new = slowed(short(), 1.3, 1.3)
+    del entry(new, "tensorflow-fp32")["scenarios"][SINGLE]
+    found = figures(new, short(), "openvino-int8")
+    assert (found[SINGLE]["verdict"], found[SINGLE]["marks"]) == ("slower", ["no control"])
+    assert found[OFFLINE]["marks"] == []
+    assert "no control: TensorFlow was not measured for it in both" in describe(
+        against(new, short())
+    )
+
+
+def test_many_figures_are_judged_together() -> None:
+    """By Holm: the smallest p-value by 5 % over all, the next by 5 % over all but one, ..."""
+
+    def verdicts(*p_values: float) -> list[str]:
+        found: list[tuple[str, dict[str, Any]]] = [
+            (SINGLE, {"p_value": p, "change": 1.1, "marks": []}) for p in p_values
+        ]  # fmt: skip
+        module._judge(found)
+        return [figure["verdict"] for _, figure in found]
+
+    assert verdicts(0.04) == ["slower"]
+    assert verdicts(0.04, 0.5) == ["no difference"] * 2
+    assert verdicts(0.04, 0.02) == ["slower"] * 2
+    assert verdicts(0.02, 0.5, 0.01, 0.9) == ["no difference", "no difference", "slower",
+                                              "no difference"]  # fmt: skip
+
+
+def test_chance_changes_something_in_one_comparison_of_twenty() -> None:
+    random = np.random.default_rng(3)
+
+    def measured() -> Report:
+        report = short()
+        one = report["engines"][0]
+        report["engines"] = [
+            {**with_times({**report, "engines": [one]}, random.normal(10, 1, (40, 10)))[
+                "engines"][0], "name": f"{number}", "backend": "tensorrt", "accuracy": None}
+            for number in range(10)
+        ]  # fmt: skip
+        return report
+
+    def worse_or_better() -> bool:
+        found = against(measured(), measured())["engines"]
+        changed = (f["verdict"] for e in found for f in e["figures"].values())
+        return any(verdict in module.WORSE + module.BETTER for verdict in changed)
+
+    assert sum(worse_or_better() for _ in range(20)) <= 5  # uncorrected, 8 are expected
 
 
 def test_accuracy_is_paired_on_the_same_pictures() -> None:
     right = np.ones(100, bool)
-    right[:9] = False
+    right[:16] = False
     before = np.ones(100, bool)
     before[-1] = False
     found = figures(with_answers(short(), right), with_answers(short(), before), "tensorflow-fp32")[
         "accuracy"
     ]
-    assert found["p_value"] == pytest.approx(22 / 1024)  # 1 of 10 coins or fewer, twice
+    assert found["p_value"] == pytest.approx(36 / 131072)  # 1 of 17 coins or fewer, twice
     assert (found["test"], found["verdict"]) == (module.PAIRED, "less accurate")
-    assert found["change"] == pytest.approx(-0.08)
-    assert found["ci95"] == pytest.approx([-0.14, -0.02], abs=0.011)
+    assert found["change"] == pytest.approx(-0.15)
+    assert found["ci95"] == pytest.approx([-0.23, -0.07], abs=0.011)
 
 
 def test_accuracy_on_other_pictures_is_not_paired() -> None:
@@ -190,6 +258,11 @@ def test_energy_that_changed() -> None:
     assert figures(short(), new, "openvino-int8")["energy"]["verdict"] == "less energy"
     new["power"]["source"] = "NVML"
     assert figures(new, short(), "openvino-int8")["energy"]["verdict"] == "not comparable"
+    new["power"]["source"] = short()["power"]["source"]
+    control = entry(new, "tensorflow-fp32")["scenarios"][SINGLE]["energy"]
+    control |= {"mj": 1.2 * control["mj"], "ci95": [1.2 * bound for bound in control["ci95"]]}
+    found = figures(new, short(), "openvino-int8")["energy"]
+    assert (found["verdict"], found["change"]) == ("no difference", pytest.approx(1.0))
     energy["ci95"] = [-1.0, 3.0]
     assert "energy" not in figures(new, short(), "openvino-int8")
 
@@ -249,14 +322,12 @@ def test_one_engine_alone_has_no_control() -> None:
 
 
 def test_what_slows_all_of_a_device_is_no_silence() -> None:
-    new, old = jetson("sm87", "sm72"), jetson("sm87", "sm72")
-    for one in new["engines"]:
-        result = one["scenarios"][SINGLE]
-        result["samples"] = [1.3 * value for value in result["samples"]]
-        result["p90"] *= 1.3
-    shown = describe(against(new, old))
-    assert ": 1 worse, 0 better, of " in shown
-    assert "with the machine: like tensorrt-fp16-sm87" in shown
+    found = against(slowed(jetson("sm87", "sm72"), 1.3, 1.3), jetson("sm87", "sm72"))
+    shown = describe(found)
+    assert found["control"] is None
+    assert ": 2 worse, 0 better, of " in shown
+    assert "slower (no control)" in shown
+    assert "what the machine did counts as the engine's" in shown
 
 
 def test_several_engines_of_a_kind_are_not_guessed_at() -> None:
@@ -296,6 +367,7 @@ def enforce(report: Report, other: Report | None = None, **given: Any) -> None:
     ("given", "words"),
     [
         ({"max_latency_ms": 5}, "openvino-int8 takes 5.62 ms .p90 of single-stream.* is 5$"),
+        ({"max_accuracy_drop": 3.5}, "onnxruntime-int8 has 3.90 points"),  # no verdict hides it
         ({"engine": "onnxruntime-int8", "max_latency_ms": 4}, "onnxruntime-int8 takes 4.74 ms"),
         ({"engine": "onnxruntime-int8", "max_accuracy_drop": 3.5},
          "onnxruntime-int8 has 3.90 points of top-1 less than TensorFlow .95 % interval "
@@ -313,7 +385,8 @@ def test_broken_budget(given: dict[str, Any], words: str) -> None:
     "given",
     [
         {},
-        {"max_latency_ms": 5.7, "max_accuracy_drop": 0},  # the verdict's engine is better
+        {"max_latency_ms": 5.7, "max_accuracy_drop": 3.9},
+        {"engine": "openvino-int8", "max_latency_ms": 5.7, "max_accuracy_drop": 0},
         {"engine": "onnxruntime-int8", "max_accuracy_drop": 3.9},
         {"engine": "tensorflow-fp32", "max_latency_ms": 25, "max_accuracy_drop": 0},
     ],
@@ -325,12 +398,24 @@ def test_kept_budget(given: dict[str, Any]) -> None:
 def test_accuracy_budget_against_another_report() -> None:
     old = short()
     entry(old, "openvino-int8")["accuracy"]["top1"] = 0.883
+    entry(old, "tensorflow-fp32")["accuracy"]["top1"] = 1.0  # which no budget is for
     enforce(short(), old, max_accuracy_drop=1.0)
     with pytest.raises(BudgetError, match="openvino-int8 has 1.00 points .* of --against"):
         enforce(short(), old, max_accuracy_drop=0.9)
     entry(old, "openvino-int8")["accuracy"] = None
     with pytest.raises(PipelineError, match="--against has no accuracy of openvino-int8"):
         enforce(short(), old, max_accuracy_drop=0.9)
+
+
+def test_a_quick_result_breaks_a_budget_but_proves_nothing() -> None:
+    quick = r"--max-latency-ms is 1 \(quick: proves nothing\)$"
+    with pytest.raises(BudgetError, match=quick):
+        enforce(short(troubled), max_latency_ms=1)
+    enforce(short(troubled), max_latency_ms=1000)
+    report = short()
+    entry(report, "openvino-int8")["scenarios"][SINGLE] |= {"valid": False, "why": "too few"}
+    with pytest.raises(BudgetError, match=r"is 1 \(not valid: too few\)$"):
+        enforce(report, max_latency_ms=1)
 
 
 @pytest.mark.parametrize(
@@ -371,6 +456,7 @@ def no_tensorflow() -> Report:
         (short, {"engine": "tensorrt-rtx-int8", "max_latency_ms": 5},
          "tensorrt-rtx-int8 did not run here.*: built for SM 8.6"),
         (no_rival, {"max_latency_ms": 5}, "no engine besides TensorFlow"),
+        (no_rival, {"max_accuracy_drop": 5}, "no engine besides TensorFlow"),
         (no_latency, {"engine": "openvino-int8", "max_latency_ms": 5}, "not measured in single"),
         (no_tensorflow, {"engine": "tensorrt-fp16", "max_accuracy_drop": 5},
          "TensorFlow did not run.*give --against"),
@@ -401,12 +487,42 @@ def compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., i
     return call
 
 
+def test_an_unknown_engine_is_found_before_the_work(
+    compared: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    def measuring(*_: Any) -> Report:
+        raise AssertionError("measured before the flag was checked")
+
+    (tmp_path / "run" / "engines").mkdir()
+    monkeypatch.setattr("engines.catalogue.read_sidecars", lambda _: [{"name": "openvino-int8"}])
+    flags = "--max-latency-ms", "6", "--engine"
+    assert compared(*flags, "openvino-int8") == cli.OK
+    assert compared(*flags, "tensorflow-fp32") == cli.BUDGET
+    monkeypatch.setattr("pipeline.compare.compare", measuring)
+    capsys.readouterr()
+    assert compared(*flags, "openvino-int4") == 2
+    said = capsys.readouterr().err
+    assert "openvino-int4 is unknown; the run has tensorflow-fp32, openvino-int8" in said
+
+
+def test_compare_prints_the_verdict_after_the_table(
+    compared: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compared() == 0
+    found = verdict(short()["engines"])
+    lines = capsys.readouterr().out.splitlines()
+    place = lines.index(found.sentence)
+    assert found.note and lines[place + 1] == found.note
+    assert any("onnxruntime-int8" in line for line in lines[:place])
+
+
 def test_compare_against_prints_table_and_changes(
     compared: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert compared("--against", str(tmp_path / "old.json")) == 0
     shown = capsys.readouterr().out
-    assert "against demo of 2026-11-23T12:00:00Z: 0 worse, 0 better, of 10 figures" in shown
+    assert "against demo of 2026-11-23T12:00:00Z: 0 worse, 0 better, of 9 figures" in shown
     assert compared("--against", str(tmp_path / "old.json"), "--json") == 0
     assert json.loads(capsys.readouterr().out)["against"]["of"]["name"] == "demo"
     assert compared("--json") == 0

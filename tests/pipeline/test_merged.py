@@ -20,10 +20,11 @@ from reports import HOSTILE, Page, device, engine, example, troubled, with_text
 
 from pipeline import against, cli
 from pipeline.errors import PipelineError, UsageError
-from pipeline.report import merged, merged_plots, read
+from pipeline.report import merged, merged_plots, read, template
 from pipeline.report.against_table import describe
 from pipeline.report.merged import render, summary, warnings
 from pipeline.report.merged_table import as_csv, as_markdown, as_text, rows
+from pipeline.report.verdict import verdict
 
 Report = dict[str, Any]
 SINGLE = "single-stream"
@@ -133,12 +134,19 @@ def test_fifty_runs_take_fifty_times_as_long_and_no_more() -> None:
 
 
 def test_runs_in_one_state_need_no_warning() -> None:
-    assert list(warnings([example(), example()])) == []
+    assert list(warnings([example(), another()])) == []
     assert list(warnings(three())) == []  # that machines differ is what the page is for
 
 
-def changed(**paths: Any) -> Report:
+def another() -> Report:
+    """A later run on a machine of the same name."""
     report = example()
+    report["run"]["created"] = "2026-11-23T18:00:00Z"
+    return report
+
+
+def changed(**paths: Any) -> Report:
+    report = another()
     for path, value in paths.items():
         *outer, last = path.split("__")
         inner = report
@@ -155,7 +163,7 @@ def changed(**paths: Any) -> Report:
         (changed(run__architecture="mobilenet_v2"), r"efficientnet_lite0 \(1\); mobilenet_v2 \(2"),
         (changed(effort="quick"), r"valid \(1\); quick \(2\)"),
         (changed(conditions__before__governor="powersave"),
-         "^Run 2, unlike run 1 on the same machine: .*powersave"),
+         "^Run 2, unlike run 1 on a machine of the same name: .*powersave"),
         (changed(conditions__differences=["it rained"]), "^Run 2, while it was measured: it rain"),
     ],
 )  # fmt: skip
@@ -171,10 +179,19 @@ def test_a_busy_machine_is_said_once_a_run() -> None:
     assert found == ["Run 1, while it was measured: too busy"]
 
 
-def test_throttled_engines_are_named() -> None:
-    assert "Run 2: the machine throttled while it measured openvino-int8" in warnings(
-        [example(), troubled()]
-    )
+def test_engines_that_slowed_down_and_a_machine_that_throttled_are_told_apart() -> None:
+    found = list(warnings([example(), troubled()]))
+    assert "Run 2: slowed down while they were measured: openvino-int8" in found
+    assert sum("said that it throttled" in warning for warning in found) == 1
+    calm = troubled()
+    calm["conditions"] = example()["conditions"]
+    assert not any("throttled" in warning for warning in warnings([example(), calm]))
+
+
+def test_a_report_given_twice_is_said() -> None:
+    reports = [example(), orin(), another(), example(), orin()]
+    assert "The same report was given more than once: 1, 4; 2, 5" in warnings(reports)
+    assert not any("more than once" in warning for warning in warnings(reports[:3]))
 
 
 # For programs
@@ -254,16 +271,63 @@ def test_one_report_becomes_a_page_beside_it_or_elsewhere(
     files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["report", files[1]]) == 0
-    assert str(tmp_path / "tx2" / "index.html") in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert str(tmp_path / "tx2" / "index.html") in shown
+    assert verdict(named(device())["engines"]).sentence in shown.splitlines()
     names = {"index.html", "table.md", "table.csv"}
     assert {path.name for path in (tmp_path / "tx2").iterdir()} == names | {"report.json"}
     assert cli.main(["report", files[2], "--out", str(tmp_path / "new" / "out")]) == 0
     assert {path.name for path in (tmp_path / "new" / "out").iterdir()} == names
 
 
+def test_a_report_of_a_run_given_as_a_file_has_its_page_beside_it(
+    files: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "run" / "report" / "index.html").write_text("of an older version")
+    assert cli.main(["report", f"{files[0]}/report/report.json"]) == 0
+    assert template.GENERATOR in (tmp_path / "run" / "report" / "index.html").read_text()
+    board = tmp_path / "board" / "report"
+    board.mkdir(parents=True)
+    (board / "device.json").write_text(json.dumps(device()))
+    assert cli.main(["report", str(board / "device.json")]) == 0
+    assert (board / "index.html").exists()
+
+
+@pytest.mark.parametrize("name", ["report.json", "device.json"])
+def test_no_page_is_written_over_that_of_another_report(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    out = tmp_path / "other" / "report"
+    out.mkdir(parents=True)
+    (out / name).write_text(json.dumps(device()))
+    for flags in (["--merge", *files], files[:1]):
+        assert cli.main(["report", *flags, "--out", str(out)]) == 2
+        assert "holds the report of a run" in capsys.readouterr().err
+    assert [path.name for path in out.iterdir()] == [name]
+
+
+def test_no_page_of_others_is_written_over(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "site" / "index.html"
+    page.parent.mkdir()
+    page.write_text("<!DOCTYPE html><title>Mine</title>")
+    for flags in (["--merge", *files], files[2:]):
+        assert cli.main(["report", *flags, "--out", str(page.parent)]) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1 and "is no page of edgetrt" in said
+    assert page.read_text() == "<!DOCTYPE html><title>Mine</title>"
+    assert [path.name for path in page.parent.iterdir()] == ["index.html"]
+    page.unlink()
+    for flags in (files[2:], ["--merge", *files], ["--merge", *files], files[2:]):  # ours
+        assert cli.main(["report", *flags, "--out", str(page.parent)]) == 0
+
+
 @pytest.mark.parametrize(
     ("flags", "code", "words"),
     [
+        (["{2}"], 2, "orin.json is not a run folder's report; give --out DIR"),
+        (["{1}/report.json"], 2, "report.json is not a run folder's report; give --out DIR"),
         (["{0}", "{1}"], 2, "2 reports were given; --merge puts them side by side"),
         (["--merge", "{0}", "{1}"], 2, "give --out"),
         (["--merge", "{0}", "--out", "{0}/x", "--mlflow", "m"], 2, "nothing else"),

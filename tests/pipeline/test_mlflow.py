@@ -112,7 +112,7 @@ def test_without_mlflow_the_error_says_what_to_install(
     monkeypatch.setitem(sys.modules, "mlflow", None)
     file = tmp_path / "report.json"
     file.write_text(json.dumps(example()))
-    assert cli.main(["report", str(file), "--mlflow", str(tmp_path / "mlruns")]) == 1
+    assert cli.main(["report", str(tmp_path), "--mlflow", str(tmp_path / "mlruns")]) == 1
     assert 'pip install "edgetrt[mlflow]"' in capsys.readouterr().err
     assert not (tmp_path / "mlruns").exists()
 
@@ -144,8 +144,8 @@ def test_nothing_is_sent_and_nothing_left_elsewhere(tmp_path: Path) -> None:
     # It also keeps quiet in tests and on build machines, by their environment.
     environment = {"PATH": os.environ["PATH"], "HOME": str(home), "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(
-        [sys.executable, "-c", WATCHED, "report", str(file), "--mlflow", str(tmp_path / "store"),
-         "--json"],
+        [sys.executable, "-c", WATCHED, "report", str(tmp_path), "--json",
+         "--mlflow", str(tmp_path / "store")],
         capture_output=True, text=True, cwd=work, env=environment, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -132,7 +132,10 @@ def test_the_rest_of_the_report_is_on_the_page(html: str) -> None:
     assert "functional 89.0 92.5 439" in text  # precision, recall, pictures
     assert "Calibration error: 3.1 points" in text
     assert "takes 1.86 ms (p50; p90 2.02 ms, 1,024 files)" in text
-    assert "1.005 times as much (95 % interval 0.988 to 1.021, 1,024 queries)." in text
+    assert (
+        "1.005 times as much (1,024 queries). "
+        "No difference beyond the noise (95 % interval 0.988 to 1.021)."
+    ) in text
     assert "Included: package-0. Not included: core (part of package-0)." in text
     assert "Load 0.31 1.94" in text
 
@@ -196,8 +199,11 @@ def test_what_weakens_the_verdict_is_said_beside_it() -> None:
     for doubt in doubts(troubled()):
         assert doubt in beside
     assert "To be taken with care" not in Page(render(example())).text
-    assert "openvino-int8 quick throttled" in text and "tensorflow-fp32 quick unsteady" in text
-    assert "60 queries of 1,024" in text and "They do not agree." in text
+    assert "openvino-int8 quick slowed down" in text and "tensorflow-fp32 quick unsteady" in text
+    assert (
+        "60 queries of 1,024" in text
+        and "They do not agree (95 % interval 1.200 to 1.330)." in text
+    )
 
 
 def test_accuracy_guard_that_met_its_budget(html: str) -> None:
@@ -301,14 +307,14 @@ def test_latency_plots_of_any_spread(samples: list[float]) -> None:
     svg = plots.latency_distribution([plots.Curve(3, "other", samples)], "l", "label")
     assert ">3</text>" in svg and len(svg) < 60_000
     low, high = min(samples), max(samples)
-    point = plots.Point(12, "fp16", low, (low, high), 1.0, (1.0, 1.0))
+    point = plots.Point(12, "fp16", (low, low, high), (1.0, 1.0, 1.0))
     assert svg.count("<text") > 6
     assert ">12</text>" in plots.accuracy_against_latency([point], "a", "label")
 
 
 def test_numbers_of_close_points_do_not_cover_each_other() -> None:
-    points = [plots.Point(i, "int8", 5 + i / 1000, (5, 6), 0.9, (0.8, 0.95)) for i in range(1, 9)]
-    points.append(plots.Point(9, "fp32", 20.0, (19.0, 21.0), 0.9, (0.8, 0.95)))
+    points = [plots.Point(i, "int8", (5 + i / 1000, 5, 6), (0.9, 0.8, 0.95)) for i in range(1, 9)]
+    points.append(plots.Point(9, "fp32", (20.0, 19.0, 21.0), (0.9, 0.8, 0.95)))
     svg = plots.accuracy_against_latency(points, "a", "label")
     numbers = re.findall(r'<text[^>]* x="([\d.]+)" y="([\d.]+)"[^>]*>(\d)</text>', svg)
     places = [np.array([float(x), float(y)]) for x, y, _ in numbers[-9:]]
@@ -405,8 +411,9 @@ WITHOUT_DELTA["accuracy"] |= {"delta": None, "p_value": None}
     [
         (
             [TENSORFLOW, BETTER],
-            "INT8 on openvino: 4.4× as fast as TensorFlow (4.2 to 4.6), 0.3 points more accurate, "
-            "not a significant difference (p = 0.61, 656 test pictures).",
+            "INT8 on openvino: 4.4× as fast as TensorFlow (95 % interval 4.2 to 4.6), 0.3 points "
+            "more accurate, not a significant difference (−0.9 to +1.5 points, p = 0.61, "
+            "656 test pictures).",
             "",
         ),
         (
@@ -416,38 +423,40 @@ WITHOUT_DELTA["accuracy"] |= {"delta": None, "p_value": None}
         ),
         (
             [TENSORFLOW, WORSE],
-            "INT8 on onnxruntime: 5.2× as fast as TensorFlow (4.9 to 5.5), but 3.9 points less "
-            "accurate, a significant loss (p < 0.001, 656 test pictures).",
+            "INT8 on onnxruntime: 5.2× as fast as TensorFlow (95 % interval 4.9 to 5.5), but 3.9 "
+            "points less accurate, a significant loss (−5.1 to −2.7 points, p < 0.001, 656 test "
+            "pictures).",
             "",
         ),
         (
             [TENSORFLOW, engine("openvino", "fp16", 0.9, 0.03, 0.004, 11.0)],
-            "FP16 on openvino: 2.1× as fast as TensorFlow (2.0 to 2.2), 3.0 points more accurate "
-            "(p = 0.004, 656 test pictures).",
+            "FP16 on openvino: 2.1× as fast as TensorFlow (95 % interval 2.0 to 2.2), 3.0 points "
+            "more accurate (+1.8 to +4.2 points, p = 0.004, 656 test pictures).",
             "",
         ),
         (
             [TENSORFLOW, engine("tensorrt", "fp16", 0.87, 0.0, 1.0, 0.9, target="sm87")],
-            "FP16 on tensorrt for sm87: 25× as fast as TensorFlow (24 to 27), equally accurate "
-            "(p = 1.00, 656 test pictures).",
+            "FP16 on tensorrt for sm87: 25× as fast as TensorFlow (95 % interval 24 to 27), "
+            "equally accurate (−1.2 to +1.2 points, p = 1.00, 656 test pictures).",
             "",
         ),
         (
             [TENSORFLOW, engine("onnxruntime", "fp32", 0.87, 0.0, 1.0, 22.7)],
             "FP32 on onnxruntime: 1.01× as fast as TensorFlow, not a significant difference "
-            "(0.96 to 1.06), equally accurate",
+            "(95 % interval 0.96 to 1.06), equally accurate",
             "",
         ),
         (
             [TENSORFLOW, engine("onnxruntime", "int8", 0.85, -0.02, 0.09, 45.0)],
-            "slower than TensorFlow (takes 1.97× as long, 1.87 to 2.07), 2.0 points less accurate, "
-            "not a significant difference (p = 0.090, 656 test pictures).",
+            "slower than TensorFlow (takes 1.97× as long, 95 % interval 1.87 to 2.07), 2.0 points "
+            "less accurate, not a significant difference (−3.2 to −0.8 points, p = 0.090, 656 test "
+            "pictures).",
             "",
         ),
         (
             [TENSORFLOW, WITHOUT_DELTA],
-            "4.4× as fast as TensorFlow (4.2 to 4.6), 87.3 % right, not compared with TensorFlow "
-            "(656 test pictures).",
+            "4.4× as fast as TensorFlow (95 % interval 4.2 to 4.6), 87.3 % right, not compared "
+            "with TensorFlow (656 test pictures).",
             "",
         ),
         (
@@ -457,7 +466,7 @@ WITHOUT_DELTA["accuracy"] |= {"delta": None, "p_value": None}
         ),
         (
             [TENSORFLOW, {**BETTER, "accuracy": None}],
-            "4.4× as fast as TensorFlow (4.2 to 4.6), accuracy not measured.",
+            "4.4× as fast as TensorFlow (95 % interval 4.2 to 4.6), accuracy not measured.",
             "",
         ),
         (
@@ -468,7 +477,8 @@ WITHOUT_DELTA["accuracy"] |= {"delta": None, "p_value": None}
         ),
         (
             [{**TENSORFLOW, "scenarios": {}}, {**BETTER, "speedup": None}],
-            "5.62 ms per picture (p90; TensorFlow's latency was not measured), 0.3 points",
+            "5.62 ms per picture (p90; TensorFlow's latency was not measured), 0.3 points "
+            "more accurate, not a significant difference (95 % interval −0.9 to +1.5 points, ",
             "",
         ),
         (
@@ -516,6 +526,38 @@ def test_doubts_are_of_the_engines_that_the_verdict_speaks_of() -> None:
     chosen = report["engines"][4]["scenarios"]["single-stream"]
     chosen |= {"valid": False, "why": "3 seconds of 10"}
     assert doubts(report) == ["openvino-int8 has no valid result: 3 seconds of 10."]
+
+
+def test_only_the_machine_itself_says_that_it_throttled() -> None:
+    report = example()
+    chosen = report["engines"][4]["scenarios"]["single-stream"]
+    chosen |= {"throttled": True, "drift": {"percent": 9.0, "p_value": 0.001}}
+    assert doubts(report) == ["openvino-int8 slowed down during the run (+9.0 %)."]
+    text = Page(render(report)).text
+    assert "Throttled by nothing told nothing told" in text
+    assert "openvino-int8 slowed down" in text and "throttled" not in text.split("Shaded:")[0]
+    chosen["throttled"] = False
+    report["conditions"]["series"]["throttled"] = [0, 1, 0, 0]
+    assert doubts(report) == ["The machine said that it throttled in 25.0 % of the readings."]
+
+
+@pytest.mark.parametrize(
+    ("ends", "agrees", "sentence"),
+    [
+        ([0.99, 1.01], True, "No difference beyond the noise (95 % interval 0.990 to 1.010)."),
+        ([1.004, 1.03], True, "No difference beyond 2 % (95 % interval 1.004 to 1.030)."),
+        ([0.7, 1.05], True, "Too noisy to tell whether they agree (95 % interval 0.700 to 1.050)."),
+        ([0.95, 1.3], True, "Too noisy to tell whether they agree (95 % interval 0.950 to 1.300)."),
+        ([1.05, 1.08], False, "They do not agree (95 % interval 1.050 to 1.080)."),
+    ],
+)
+def test_what_loadgen_tells(ends: list[float], agrees: bool, sentence: str) -> None:
+    report = example()
+    report["loadgen"] |= {"ci95": ends, "agrees": agrees}
+    assert sentence in Page(render(report)).text
+    [*found] = doubts(report)
+    assert len(found) == (not sentence.startswith("No "))
+    assert all(doubt.endswith(sentence) for doubt in found)
 
 
 def test_turns_over_time_show_what_slowed_down_and_when_the_machine_throttled() -> None:
@@ -585,12 +627,18 @@ def test_csv_of_hostile_names(name: str) -> None:
 
 def test_markdown_has_the_verdict_and_a_table() -> None:
     text = markdown(troubled())
-    assert text.startswith("**INT8 on openvino: 4.4× as fast as TensorFlow (4.2 to 4.6)")
+    assert text.startswith(
+        "Run demo, 2026-11-23 12:00:00 UTC, on AMD EPYC 9B14.\n\n"
+        "**INT8 on openvino: 4.4× as fast as TensorFlow (95 % interval 4.2 to 4.6)"
+    )
     assert "- A quick look: fewer queries than a valid result needs." in text
     assert "| **openvino-int8** | ran, quick | 87.3 (84.5–89.7) |" in text
     assert "- tensorrt-int8: tensorrt is not installed" in text
     assert "\n| --- | --- | ---: |" in text  # words to the left, figures to the right
     assert "Top-5" not in text
+    lines = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    tensorflow = dict(zip(lines[0], lines[2], strict=True))
+    assert (tensorflow["Difference"], tensorflow["p"]) == ("reference", "")
 
 
 @pytest.mark.parametrize("name", [HOSTILE, "a | b", "# a\n\n- b", "- c", "1. d", "`x", "![](y)"])

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 from reports import HOSTILE, device, example, troubled, with_text
 
@@ -74,10 +76,22 @@ def size(width: int) -> dict[str, int]:
     return {"width": width, "height": 900}
 
 
+def seen(page: Any, file: Path, width: int) -> None:
+    """A picture of the whole page is as wide as the screen, and no part of it is blank."""
+    page.screenshot(path=file, full_page=True)
+    pixels = cv2.imread(str(file))
+    assert pixels is not None and pixels.shape[1] == width
+    assert len(pixels) == page.evaluate("document.documentElement.scrollHeight")
+    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 500  # of text and drawings
+    screens = [pixels[top : top + 900] for top in range(0, len(pixels) - 900, 900)]
+    assert len(screens) > 1
+    assert all(len(np.unique(part.reshape(-1, 3), axis=0)) > 20 for part in screens)
+
+
 @pytest.mark.parametrize("name", PAGES)
 @pytest.mark.parametrize("width", [PHONE, DESK])
 def test_page_is_whole_quiet_and_accessible(
-    browser: Any, pages: dict[str, Path], name: str, width: int
+    browser: Any, pages: dict[str, Path], tmp_path: Path, name: str, width: int
 ) -> None:
     with Visit(browser, pages[name], viewport=size(width)) as visit:
         visit.page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
@@ -85,6 +99,7 @@ def test_page_is_whole_quiet_and_accessible(
             visit.page.emulate_media(color_scheme=scheme)
             found = axe.Axe().run(visit.page)
             assert found.violations_count == 0, found.generate_report()
+            seen(visit.page, tmp_path / f"{scheme}.png", width)
         assert visit.page.evaluate("document.documentElement.scrollWidth") == width
         assert visit.complaints == []
         outside = [url for url in visit.requests if not url.startswith("data:")]
