@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 BINDINGS := $(VENV)/bindings/.ready
 EDGETRT := $(VENV)/bin/edgetrt
 
-.PHONY: help setup demo test test-gpu run retrain export quantize engines compare classify tensorboard benchmark matrix device doctor targets lint clean
+.PHONY: help setup demo test test-gpu run retrain export quantize engines compare classify debug tensorboard benchmark peers matrix device doctor targets lint clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
@@ -55,11 +55,15 @@ compare: $(READY) ## 5. accuracy and latency, and the report
 	$(EDGETRT) compare --run '$(RUN)' $(FLAGS)
 classify: $(READY) ## classes of PICTURES="a.png b.jpg"
 	$(EDGETRT) classify --run '$(RUN)' $(FLAGS) $(PICTURES)
+debug: $(READY) ## the layers that move INT8 away from FP32 (FLAGS="--precision fp16")
+	$(EDGETRT) debug --run '$(RUN)' $(FLAGS)
 tensorboard: $(READY) ## watch the training at http://localhost:6006
 	$(VENV)/bin/tensorboard --logdir '$(RUN)/logs'
 benchmark: $(READY) ## the speed and quality goals, measured side by side (RATIOS="training ...")
 	$(EDGETRT) dataset elpv --out data/elpv
 	$(VENV)/bin/python -m benchmarks.ratios $(RATIOS)
+peers: $(READY) ## what people would use instead, side by side (RUN=..., FLAGS=--quick)
+	$(VENV)/bin/python -m benchmarks.peers --run '$(RUN)' --pictures '$(IMAGE_DIR)' $(FLAGS)
 matrix: $(READY) ## every backbone built by TensorRT-RTX for every RTX GPU: seconds and MB
 	$(EDGETRT) dataset elpv --out data/elpv
 	$(VENV)/bin/python -m benchmarks.rtx_matrix

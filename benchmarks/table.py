@@ -1,6 +1,6 @@
 """The table of engines, for a terminal; on the host and on a device alike."""
 
-from typing import Any, Dict, Mapping, Sequence
+from typing import Any, Dict, List, Mapping, Sequence
 
 from benchmarks.scenarios import FROM_FILE, MULTI_STREAM, OFFLINE, SINGLE_STREAM
 from engines.text import aligned, printable
@@ -54,9 +54,14 @@ def _row(engine: Engine) -> Dict[str, str]:
 
 def status(engine: Engine) -> str:
     """What became of an engine, and whether its figures prove nothing."""
+    return ", ".join([engine["status"], *invalid(engine)])
+
+
+def invalid(engine: Engine) -> List[str]:
+    """In a word why an engine's figures prove nothing; nothing where they do."""
     whys = [result["why"] for result in engine["scenarios"].values() if not result["valid"]]
-    doubt = ", quick" if any(why.startswith("quick") for why in whys) else ", not valid"
-    return engine["status"] + (doubt if whys else "")
+    quick = any(why.startswith("quick") for why in whys)
+    return ["quick" if quick else "not valid"] if whys else []
 
 
 def numbers(engine: Engine) -> Dict[str, Any]:

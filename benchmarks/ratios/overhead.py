@@ -1,4 +1,4 @@
-"""What `Engine.infer` adds to the calls of TensorRT and CUDA that it can't do without."""
+"""What `Engine.infer` adds to the calls of each runtime that it can't do without."""
 
 import time
 from contextlib import contextmanager
@@ -7,9 +7,11 @@ from typing import Any, Callable, Iterator, List
 
 import numpy as np
 
-from benchmarks.ratios.command import progress, scratch
+from benchmarks.ratios.command import edgetrt, progress, scratch
 from benchmarks.ratios.figure import Figure, ratio
-from engines.catalogue import load_engine
+from engines import onnx_runtime, openvino
+from engines.catalogue import load_engine, read_sidecars
+from engines.engine import Engine
 from engines.orders import Order, fulfil
 from engines.tensorrt import standard
 from engines.tensorrt.dialects import dialect_of
@@ -17,45 +19,116 @@ from engines.tensorrt.logger import log_of
 from engines.tensorrt.memory import Device
 
 GRAPH = Path(__file__).parents[1] / "device" / "known" / "model.fp32.onnx"
+MOST = 1.02
 ROUNDS, QUERIES = 20, 200
+# A query takes milliseconds on a processor: many short turns, as something else may want it too.
+CPU_ROUNDS, CPU_QUERIES = 200, 5
+
+Infer = Callable[[np.ndarray], np.ndarray]
 
 
-def measure(_pictures: Path) -> List[Figure]:
-    """Time single pictures through an engine, and through the bare calls, in turns.
+def measure(pictures: Path) -> List[Figure]:
+    """Time single pictures through engines, and through the bare calls, in turns.
 
-    The network is a small one: with a larger one the same microseconds are a smaller share. Nothing
-    is measured where TensorRT has no GPU.
+    On processors the network is the demo's. On a GPU, if TensorRT has one, it is a small one:
+    with a larger one the same microseconds are a smaller share.
+
+    Args:
+        pictures: a folder with one folder of pictures for each class.
     """
+    return _on_processor(pictures) + _on_gpu()
+
+
+def _on_processor(pictures: Path) -> List[Figure]:
+    figures = []
+    with scratch() as run:
+        edgetrt("retrain", "--image-dir", pictures, "--run", run, "--how-many-training-steps", 1)
+        edgetrt("export", "--run", run)
+        edgetrt("quantize", "--run", run)
+        edgetrt("build", "--run", run, "--engine", ",".join(BARE), "--precision", "fp32,int8")
+        for sidecar in read_sidecars(run / "engines"):
+            progress("overhead: {}".format(sidecar["name"]))
+            with load_engine(run / "engines", sidecar) as engine:
+                figures.append(_compare(engine, bare_calls(engine), CPU_ROUNDS, CPU_QUERIES))
+    return figures
+
+
+def _on_gpu() -> List[Figure]:
     reason = standard.none_runs()
     if reason is not None:
-        progress("overhead: not measured, {}".format(reason))
+        progress("overhead: TensorRT is not measured, {}".format(reason))
         return []
     order = Order(standard.BACKEND, "fp32", standard.target_here())
     with scratch() as folder:
         sidecar, _ = fulfil(order, GRAPH, folder, {})
-        with load_engine(folder, sidecar) as engine:
-            _, height, width, _ = engine.input.shape
-            picture = np.zeros((1, int(height or 0), int(width or 0), 3), np.uint8)
-            with _bare(folder / sidecar["file"]) as bare:
-                ways = [lambda: engine.infer(picture), lambda: bare(picture)]
-                ours: List[float] = []
-                theirs: List[float] = []
-                for _ in range(ROUNDS):
-                    for way, seconds in zip(ways, (ours, theirs)):
-                        seconds.append(_timed(way) * 1e3)
-    return [ratio("infer against the bare calls", "ms", ours, theirs, 1.02, at_least=False)]
+        plan = folder / sidecar["file"]
+        with load_engine(folder, sidecar) as engine, _bare_tensorrt(plan) as bare:
+            return [_compare(engine, bare, ROUNDS, QUERIES)]
 
 
-def _timed(work: Callable[[], Any]) -> float:
-    work()
+def _compare(engine: Engine, bare: Infer, rounds: int, queries: int) -> Figure:
+    """The two in turns, each first in every other round."""
+    _, height, width, _ = engine.input.shape
+    random = np.random.RandomState(0)
+    picture = random.randint(0, 256, (1, int(height or 0), int(width or 0), 3)).astype(np.uint8)
+    ours: List[float] = []
+    theirs: List[float] = []
+    ways = [(engine.infer, ours), (bare, theirs)]
+    for _ in range(rounds):
+        for infer, milliseconds in ways:
+            milliseconds.append(_timed(infer, picture, queries) * 1e3)
+        ways.reverse()
+    name = "{}-{}: infer against the bare calls".format(engine.backend, engine.precision)
+    return ratio(name, "ms", ours, theirs, MOST, at_least=False)
+
+
+def _timed(infer: Infer, picture: np.ndarray, queries: int) -> float:
+    infer(picture)
     start = time.perf_counter()
-    for _ in range(QUERIES):
-        work()
-    return (time.perf_counter() - start) / QUERIES
+    for _ in range(queries):
+        infer(picture)
+    return (time.perf_counter() - start) / queries
+
+
+def bare_calls(engine: Engine) -> Infer:
+    """The calls of ONNX Runtime or OpenVINO that an engine of theirs can't do without."""
+    return BARE[engine.backend](engine)
+
+
+def _bare_onnx_runtime(engine: Any) -> Infer:
+    """The engine's own session: two of the same file may differ by more than is measured here."""
+    session, source, outputs = engine._session, engine.input.name, [engine.output.name]
+
+    def infer(picture: np.ndarray) -> np.ndarray:
+        answer: np.ndarray = session.run(outputs, {source: picture.astype(np.float32)})[0]
+        return answer
+
+    return infer
+
+
+def _bare_openvino(engine: Any) -> Infer:
+    """A request of the engine's own compiled model, its pixels copied to where it reads them.
+
+    `request.infer()` would be one call less, and is slower where processors are busy elsewhere.
+    """
+    request = engine._for("LATENCY").create_infer_request()
+    pixels, answer = request.get_input_tensor().data, request.get_output_tensor().data
+
+    def infer(picture: np.ndarray) -> np.ndarray:
+        np.copyto(pixels, picture)
+        request.start_async()
+        request.wait()
+        found: np.ndarray = answer.copy()
+        return found
+
+    return infer
+
+
+BARE = {onnx_runtime.BACKEND: _bare_onnx_runtime, openvino.BACKEND: _bare_openvino}
 
 
 @contextmanager
-def _bare(plan: Path) -> Iterator[Callable[[np.ndarray], np.ndarray]]:
+def _bare_tensorrt(plan: Path) -> Iterator[Infer]:
     """The calls themselves, for one picture: nothing is checked, nothing is kept general."""
     import pycuda.driver as cuda
     import tensorrt

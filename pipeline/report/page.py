@@ -7,6 +7,7 @@ from typing import Any
 
 from benchmarks.measure import SCHEMA
 from benchmarks.scenarios import FROM_FILE, MULTI_STREAM, OFFLINE, RESULT, SCENARIOS, SINGLE_STREAM
+from benchmarks.table import invalid
 from engines.settings import DEFAULT
 from engines.text import printable
 from pipeline.errors import PipelineError
@@ -94,11 +95,10 @@ def _marks(engine: Engine) -> list[str]:
     """What weakens an engine's figures, in a word or two each."""
     results = engine["scenarios"].values()
     found = {
-        "quick": any(not result["valid"] for result in results),
         "slowed down": any(result["throttled"] for result in results),
         "unsteady": any(not result["warm_up"]["steady"] for result in results),
     }
-    return [mark for mark, holds in found.items() if holds]
+    return invalid(engine) + [mark for mark, holds in found.items() if holds]
 
 
 def _shown(engines: Sequence[Engine]) -> set[str]:

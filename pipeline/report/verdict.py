@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from benchmarks.loadgen import WITHIN
 from benchmarks.scenarios import RESULT, SINGLE_STREAM
 from engines.settings import CALIBRATORS
 from pipeline.report.format import (
@@ -24,7 +23,6 @@ Engine = Mapping[str, Any]  # one entry of "engines" in report.json
 
 FIGURE = RESULT[SINGLE_STREAM]  # what speed goes by
 INTERVAL = "95 % interval"
-TELLING = 0.1  # the share that an interval beside LoadGen must stay within to tell anything
 
 
 class Verdict(NamedTuple):
@@ -234,7 +232,7 @@ def throttling(conditions: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _unlike_loadgen(loadgen: Mapping[str, Any]) -> Iterator[str]:
-    if "engine" in loadgen and not (loadgen["agrees"] and _telling(loadgen)):
+    if "engine" in loadgen and not loadgen["agrees"]:
         yield (
             f"MLCommons LoadGen measures {significant(loadgen['loadgen_ms'])} ms where this report "
             f"has {significant(loadgen['ours_ms'])} ms ({shortened(loadgen['engine'], 40)}). "
@@ -247,20 +245,12 @@ def beside_loadgen(loadgen: Mapping[str, Any]) -> str:
     if "engine" not in loadgen:
         return ""
     low, high = loadgen["ci95"]
-    if not loadgen["agrees"]:
-        told = "They do not agree"
-    elif not _telling(loadgen):
-        told = "Too noisy to tell whether they agree"
-    elif low <= 1 <= high:
-        told = "No difference beyond the noise"
-    else:
-        told = f"No difference beyond {WITHIN:.0%}".replace("%", " %")
+    told = {
+        True: "They agree",
+        False: "They do not agree",
+        None: "Too noisy to tell whether they agree",
+    }[loadgen["agrees"]]
     return f"{told} (95 % interval {number(low, '.3f')} to {number(high, '.3f')})."
-
-
-def _telling(loadgen: Mapping[str, Any]) -> bool:
-    low, high = loadgen["ci95"]
-    return bool(low >= 1 - TELLING and high <= 1 + TELLING)
 
 
 def _name(engine: Engine) -> str:

@@ -285,16 +285,16 @@ def test_another_machine_is_no_regression() -> None:
 
 def test_what_weakens_a_verdict_stands_beside_it() -> None:
     found = figures(short(troubled), short(), "openvino-int8")
-    assert found[SINGLE]["marks"] == ["quick", "throttled"]
+    assert found[SINGLE]["marks"] == ["quick", "slowed down"]
     assert found[OFFLINE]["marks"] == ["quick"]
     shown = describe(against(short(troubled), short()))
-    assert "not comparable (quick, throttled)" in shown
+    assert "not comparable (quick, slowed down)" in shown
     for difference in troubled()["conditions"]["differences"]:
         assert f"not comparable: while measuring here, {difference}" in shown
     new = short(troubled)
     new["conditions"] = short()["conditions"]
     entry(new, "openvino-int8")["scenarios"][SINGLE]["p90"] *= 1.15  # as its samples have it
-    assert "slower (quick, throttled)" in describe(against(new, short()))
+    assert "slower (quick, slowed down)" in describe(against(new, short()))
 
 
 def jetson(*targets: str) -> Report:
