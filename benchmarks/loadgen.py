@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks.latency import measure
 from benchmarks.progress import Console
 from benchmarks.scenarios import SINGLE_STREAM, Effort
-from engines.engine import Engine
+from engines.engine import Engine, EngineError
 
 MODULE = "mlperf_loadgen"  # "mlcommons_loadgen" holds nothing, and hides this one once imported
 PACKAGE = "mlcommons-loadgen"
@@ -175,7 +175,18 @@ def _nothing(_samples: Sequence[int]) -> None:
 
 
 def _details(path: Path) -> Dict[str, Any]:
-    """What LoadGen wrote down, by key."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    entries = [json.loads(line.split(" ", 1)[1]) for line in lines if line.startswith(":::MLLOG ")]
-    return {entry["key"]: entry["value"] for entry in entries}
+    """What LoadGen wrote down, by key.
+
+    Raises:
+        EngineError: it is not whole: LoadGen says nothing of a disk that is full.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        said = [json.loads(line.split(" ", 1)[1]) for line in lines if line.startswith(":::MLLOG ")]
+        found = {entry["key"]: entry["value"] for entry in said}
+    except (OSError, ValueError, KeyError) as error:
+        raise EngineError("LoadGen's log can't be read: {}".format(error)) from error
+    missing = [key for key in (PERCENTILE, QUERIES, VERSION) if key not in found]
+    if missing:
+        raise EngineError("LoadGen's log lacks {}; is the disk full?".format(missing[0]))
+    return found

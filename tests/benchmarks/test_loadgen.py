@@ -137,3 +137,20 @@ def test_without_loadgen(quiet: Console, monkeypatch: pytest.MonkeyPatch) -> Non
     with onnx_runtime.load(str(GRAPH), "fp32") as engine:
         found = loadgen.compare(engine, "known", np.zeros((1, 1, 1, 3), np.uint8), QUICK, quiet)
     assert found == {"reason": "pip install mlcommons-loadgen"}
+
+
+@pytest.mark.parametrize(
+    ("log", "words"),
+    [
+        (':::MLLOG {"key": "loadgen_version", "va', "can't be read"),
+        (':::MLLOG {"key": "loadgen_version", "value": "6"}\n', "lacks result_90.00"),
+        ("", "is the disk full"),
+        (None, "can't be read"),
+    ],
+)
+def test_log_that_is_not_whole(tmp_path: Path, log: str | None, words: str) -> None:
+    path = tmp_path / "mlperf_log_detail.txt"
+    if log is not None:
+        path.write_text(log)
+    with pytest.raises(EngineError, match=words):
+        loadgen._details(path)
