@@ -264,7 +264,7 @@ def test_names_are_plain_text_in_plots() -> None:
     assert "b" not in {tag for tag, _ in drawing.tags}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.text(st.characters(), min_size=1))
 def test_any_text_is_shown_escaped(text: str) -> None:
     report = example()
