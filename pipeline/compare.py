@@ -67,10 +67,10 @@ def compare(run: Run, work: Work, console: Console) -> dict[str, Any]:
         "build": _digest(run.stage("build")["options"]),  # as the report says how to do it again
     }
     run.perform("compare", [run.frozen_graph, *sorted(engines)], decided_by, perform, console)
-    report = report or read_report(run)
-    # No part of the stage: a page that is gone, or of another version, is no reason to measure.
-    publish.write(report, run.report.parent)
-    return report
+    if report or not publish.is_there(run.report.parent):
+        # No part of the stage: a page that is gone is no reason to measure again.
+        publish.write(report or read_report(run), run.report.parent)
+    return report or read_report(run)
 
 
 def read_report(run: Run) -> dict[str, Any]:

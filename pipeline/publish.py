@@ -48,6 +48,11 @@ def write(report: Mapping[str, Any], folder: Path) -> list[Path]:
     return _write(folder, {PAGE: render(report), MARKDOWN: markdown(report), CSV: csv(report)})
 
 
+def is_there(folder: Path) -> bool:
+    """Whether `folder` has all that `write` writes."""
+    return all((folder / name).is_file() for name in (PAGE, MARKDOWN, CSV))
+
+
 def merge(paths: Sequence[Path], out: Path) -> tuple[dict[str, Any], list[Path]]:
     """Write one page, table and report.json of several reports.
 

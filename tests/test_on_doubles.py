@@ -22,6 +22,8 @@ BOARDS = {
     "Orin": ("10.3.0", "8.7"),
     "GeForce 40": ("11.4.0.106", "8.9"),
 }
+# The pipeline beside TensorRT asks no more than its files of the device; two boards show that.
+WITH_PIPELINE = ("Xavier", "GeForce 40")
 
 
 @pytest.fixture(scope="session")
@@ -39,8 +41,9 @@ def outcomes(driver: Path) -> dict[str, subprocess.CompletedProcess[str]]:
 
     def on(board: str) -> subprocess.CompletedProcess[str]:
         version, capability = BOARDS[board]
+        without = [] if board in WITH_PIPELINE else ["--ignore", TESTS / "gpu" / "test_host.py"]
         return subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", TESTS / "gpu"],
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", TESTS / "gpu", *without],
             env=environment(version, EDGETRT_DOUBLE_CC=capability, LD_LIBRARY_PATH=str(driver)),
             capture_output=True,
             text=True,

@@ -8,6 +8,7 @@ from engines.settings import Settings
 from engines.tensorrt.calibrator import BATCH as CALIBRATION_BATCH
 from engines.tensorrt.dialect import Dialect
 from engines.tensorrt.logger import log_of
+from engines.text import printable
 
 # Told the name of a phase, how many of its steps are done, and of how many.
 Progress = Callable[[str, int, int], None]
@@ -121,7 +122,7 @@ def _describe(error: Any) -> str:
         words.append('"{}" ({})'.format(_text(error.node_name), _text(error.node_operator)))
     # The lines that follow the reason may be about CUDA, which a build for elsewhere does without.
     lines = [line for line in _text(error.desc).splitlines() if "catchCudaError" not in line]
-    return "{}: {}".format(" ".join(words), " ".join(lines))
+    return printable("{}: {}".format(" ".join(words), " ".join(lines)))  # names may hold anything
 
 
 def _text(tell: Callable[[], str]) -> str:

@@ -181,6 +181,12 @@ def test_no_file(what: str, tmp_path: Path) -> None:
         rtx.build(str(file), str(tmp_path / "engine.plan"), "fp32", "sm86")
 
 
+def test_operation_with_a_line_break_in_its_name(tmp_path: Path) -> None:
+    graph = quantized()
+    graph.graph.node[0].op_type += "\nof mine"
+    assert "\\nof mine" in build(graph.SerializeToString(), tmp_path)
+
+
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_damaged_graph_builds_or_is_one_clear_error(data: st.DataObject) -> None:
