@@ -4,13 +4,16 @@ IMAGE_DIR ?= data/elpv
 PICTURES ?=
 FLAGS ?=
 RATIOS ?=
+BUNDLE ?= $(RUN).edgetrt
+DEVICE ?=
+INVENTORY ?= devices.toml
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 BINDINGS := $(VENV)/bindings/.ready
 EDGETRT := $(VENV)/bin/edgetrt
 
-.PHONY: help setup demo test test-gpu run retrain export quantize engines compare classify debug tensorboard benchmark peers matrix device doctor targets lint clean
+.PHONY: help setup demo test test-gpu run retrain export quantize engines compare classify debug tensorboard benchmark peers matrix device bundle deploy rollback fleet serve doctor targets lint clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
@@ -69,6 +72,17 @@ matrix: $(READY) ## every backbone built by TensorRT-RTX for every RTX GPU: seco
 	$(VENV)/bin/python -m benchmarks.rtx_matrix
 device: $(READY) ## the device program, edgetrt-device.pyz
 	$(EDGETRT) device-package $(FLAGS)
+bundle: $(READY) ## what a device needs of RUN, signed, into BUNDLE
+	test -e "$${XDG_CONFIG_HOME:-$$HOME/.config}/edgetrt/signing.pem" || $(EDGETRT) keygen
+	$(EDGETRT) bundle --run '$(RUN)' --out '$(BUNDLE)' $(FLAGS)
+deploy: $(READY) ## BUNDLE to DEVICE=user@host, proven there
+	$(EDGETRT) deploy '$(BUNDLE)' --device '$(DEVICE)' $(FLAGS)
+rollback: $(READY) ## DEVICE=user@host back to the release before
+	$(EDGETRT) deploy --rollback --device '$(DEVICE)' $(FLAGS)
+fleet: $(READY) ## BUNDLE to the devices of INVENTORY (FLAGS="--canary 1 --batch 25%")
+	$(EDGETRT) deploy '$(BUNDLE)' --inventory '$(INVENTORY)' $(FLAGS)
+serve: $(READY) ## BUNDLE over HTTP on this machine
+	$(EDGETRT) serve --bundle '$(BUNDLE)' $(FLAGS)
 doctor: $(READY) ## what this machine can build and run
 	$(EDGETRT) doctor
 targets: $(READY) ## what each board and GPU can do (FLAGS=tx2)
