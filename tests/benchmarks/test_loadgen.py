@@ -1,7 +1,11 @@
 """MLPerf's LoadGen and our own clock on one real engine."""
 
+import os
 import signal
+import subprocess
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -88,34 +92,58 @@ def test_interval_holds_the_median_95_times_in_100() -> None:
     assert 0.95 < np.mean([low <= 1 <= high for low, high in bounds]) < 0.97
 
 
-@pytest.mark.parametrize("failure", [EngineError("broken"), KeyboardInterrupt()])
-def test_a_failure_under_loadgen_is_raised_and_the_next_run_goes_well(
-    failure: BaseException,
-) -> None:
-    """Let through, the first would crash the process, and so would Ctrl-C."""
+class Failing(Engine):
+    """An engine whose 20th answer fails, as long as it is broken."""
 
-    class Failing(Engine):
-        asked = 0
-        broken = True
+    def __init__(self, fail: Callable[[], None]) -> None:
+        self.asked, self.broken, self._fail = 0, True, fail
 
-        def infer(self, pictures: np.ndarray) -> np.ndarray:
-            self.asked += 1
-            if self.broken and self.asked == 20:
-                if isinstance(failure, KeyboardInterrupt):
-                    signal.raise_signal(signal.SIGINT)
-                else:
-                    raise failure
-            return pictures
+    def infer(self, pictures: np.ndarray) -> np.ndarray:
+        self.asked += 1
+        if self.broken and self.asked == 20:
+            self._fail()
+        return pictures
 
-    engine = Failing()
+
+def raise_error() -> None:
+    raise EngineError("broken")
+
+
+def press_ctrl_c() -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+def check_failure(fail: Callable[[], None], raised: type[BaseException]) -> None:
+    engine = Failing(fail)
     pixels = np.zeros((2, 1, 1, 3), np.uint8)
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(type(failure)):
+    with pytest.raises(raised):
         loadgen._run(engine, pixels, 50)
     assert engine.asked == 20  # nothing is asked of it after that
     engine.broken = False
     assert loadgen._run(engine, pixels, 50)[loadgen.QUERIES] == 50
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_failure_under_loadgen_is_raised_and_the_next_run_goes_well() -> None:
+    """Let through, it would crash the process, and so would Ctrl-C."""
+    check_failure(raise_error, EngineError)
+
+
+def test_ctrl_c_under_loadgen_is_raised_and_the_next_run_goes_well() -> None:
+    """In a process of its own: Ctrl-C is the main thread's, where a test may not run."""
+    code = (
+        "import test_loadgen as t; t.check_failure(t.press_ctrl_c, KeyboardInterrupt); print('ok')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "PYTHONPATH": f"{Path(__file__).parent}:."},
+    )
+    assert done.stdout.splitlines()[-1:] == ["ok"], done.stderr
 
 
 def test_loadgen_obeys_no_file_of_the_working_directory(
