@@ -1,0 +1,1 @@
+"""The bundle: one signed file with all that a device needs of a run (Python 3.6, numpy only)."""
