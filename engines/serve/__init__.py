@@ -1,0 +1,1 @@
+"""An engine behind HTTP: the KServe v2 protocol, pictures, metrics and a page for people."""
