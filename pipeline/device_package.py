@@ -14,6 +14,7 @@ from benchmarks.device.cli import main
 sys.exit(main())
 """
 LEFT_OUT = ("peers", "ratios", "rtx_matrix.py")  # what needs the pipeline
+SUFFIXES = (".py", ".html", ".css", ".js")  # code, and the page that `serve` shows
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the same program, the same bytes
 
 
@@ -31,6 +32,14 @@ def package(out: Path) -> int:
     """
     if out.exists() and not out.is_file():
         raise UsageError(f"{out} is no file; choose another --out")
+    data = program()
+    write_bytes(out, data)
+    out.chmod(out.stat().st_mode | 0o100)
+    return len(data)
+
+
+def program() -> bytes:
+    """The program's bytes; the same every time."""
     buffer = io.BytesIO(b"")
     buffer.write(b"#!/usr/bin/env python3\n")
     with zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED) as archive:
@@ -41,16 +50,14 @@ def package(out: Path) -> int:
                 inside = file.relative_to(home.parent)
                 if _belongs(inside) and file.is_file() and not file.is_symlink():
                     _add(archive, inside.as_posix(), file.read_bytes())
-    write_bytes(out, buffer.getvalue())
-    out.chmod(out.stat().st_mode | 0o100)
-    return len(buffer.getvalue())
+    return buffer.getvalue()
 
 
 def _belongs(file: Path) -> bool:
     """Whether a file is the program's, and not what an editor or a test left there."""
     if any(part.startswith(".") or part in LEFT_OUT for part in file.parts):
         return False
-    return file.suffix == ".py" or file.parent.name == "known"
+    return file.suffix in SUFFIXES or file.parent.name == "known"
 
 
 def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:

@@ -22,7 +22,12 @@ from engines.tensorrt.runner import TensorRTEngine
 
 
 def benchmark(
-    folder: Folder, root: Optional[Path], graphs: bool, work: Work, console: Console
+    folder: Folder,
+    root: Optional[Path],
+    graphs: bool,
+    work: Work,
+    console: Console,
+    names: Optional[Sequence[str]] = None,
 ) -> Dict[str, Any]:
     """Measure all engines that run here, TensorFlow among them where it is installed.
 
@@ -31,6 +36,7 @@ def benchmark(
             noise.
         graphs: measure TensorRT's engines a second time, with their batches recorded as CUDA
             graphs.
+        names: of the engines to measure; None for all.
 
     Returns:
         The report, as it is written to `folder.report`.
@@ -42,7 +48,7 @@ def benchmark(
         raise WrongUseError("the scenario {} needs --pictures".format(FROM_FILE))
     folder.report.parent.mkdir(exist_ok=True)  # else that it can't be is found after minutes
     pictures = folder.pictures("test", root) if root else []
-    loaded = engines_here.load_all(folder, console)
+    loaded = engines_here.load_all(folder, console, names)
     if graphs:
         loaded += _recorded(folder, loaded, console)
     entries = [_entry(folder, known) for known, _ in loaded]

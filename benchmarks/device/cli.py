@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any, List, Optional
 
 from benchmarks.device.folder import COPY, Folder, WrongUseError
+from benchmarks.device.release import commands as release_commands
 from benchmarks.flags import add_work
 from benchmarks.progress import Console
 from engines import __version__
 from engines.engine import EngineError
 from engines.flags import add_settings, settings_of
 from engines.settings import check
+from engines.telemetry import stop_telemetry
 from engines.text import printable
 
 OK, FAILED, WRONG_USE, INTERRUPTED, NOBODY_READS = 0, 1, 2, 130, 141
@@ -35,13 +37,14 @@ def main(arguments: Optional[List[str]] = None) -> int:
     Returns:
         The exit code: 0, 1 failed work, 2 wrong use, 130 interrupted, 141 nobody reads the output.
     """
+    stop_telemetry()
     for name in ("stdout", "stderr"):
         _show_anything(name)
     args = _parser().parse_args(arguments)
     try:
-        args.command(args, Console(args.quiet))
+        code = args.command(args, Console(args.quiet))
         sys.stdout.flush()
-        return OK
+        return code or OK
     except BrokenPipeError:  # as with `| head`; what waits to be written goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return NOBODY_READS
@@ -222,4 +225,5 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_work(benchmark)
     command("selftest", _selftest, "build and run a small network whose answers are known", False)
+    release_commands.add(command)
     return parser

@@ -1,6 +1,6 @@
 """The engines of a run, and which of them can run on this device."""
 
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from benchmarks.device.folder import Folder, WrongUseError
 from benchmarks.measure import REFERENCE
@@ -66,14 +66,21 @@ def choose(folder: Folder, name: str) -> Known:
     )
 
 
-def load_all(folder: Folder, console: Console) -> List[Tuple[Known, Engine]]:
+def load_all(
+    folder: Folder, console: Console, names: Optional[Sequence[str]] = None
+) -> List[Tuple[Known, Engine]]:
     """Every engine that can run here, loaded; says of the others why not.
+
+    Args:
+        names: of those that are wanted; None for all.
 
     Raises:
         WrongUseError: there is none.
     """
     engines = []
     for known in look(folder):
+        if names is not None and known.name not in names:
+            continue
         if known.reason is not None:
             console.say("{} does not run here: {}".format(known.name, known.reason))
             continue
