@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from benchmarks.progress import Console
 from engines import __version__
+from engines.telemetry import stop_telemetry
 from engines.text import printable
 from pipeline.errors import BudgetError, PipelineError, UsageError
 from pipeline.interrupts import end_on_signals
@@ -38,7 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
         The exit code: 0, 1 failed work, 2 wrong use, 3 broken budget, 141 (SIGPIPE's) if nobody
         reads the output.
     """
-    _stop_telemetry()
+    stop_telemetry()
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     if arguments is None:
         _open_closed_streams()
         end_on_signals()
@@ -77,17 +79,6 @@ def _perform(args: argparse.Namespace) -> int:
         else:
             _complain(str(error), args)
         return FAILED
-
-
-def _stop_telemetry() -> None:
-    """Keep the libraries from counting what is done with them and sending it to their makers.
-
-    ONNX Runtime 1.32 and MLflow 3 do so unless told not to, OpenVINO wherever it finds its package
-    for it; the first and the last also leave an identifier in the home folder.
-    """
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 
 
 def _open_closed_streams() -> None:
@@ -296,6 +287,77 @@ def _device_package(args: argparse.Namespace, console: Console) -> None:
     _show(args, {"file": str(args.out), "size_bytes": size})
 
 
+def _export_triton(args: argparse.Namespace, console: Console) -> None:
+    from pipeline.run import Run
+    from pipeline.triton import export_triton
+
+    with Run(args.run, read_only=True) as run:
+        _show(args, export_triton(run, args.out, args.engine, args.precision, args.name, console))
+
+
+def _export_deepstream(args: argparse.Namespace, console: Console) -> None:
+    from pipeline.deepstream import export_deepstream
+    from pipeline.run import Run
+
+    with Run(args.run, read_only=True) as run:
+        _show(args, export_deepstream(run, args.out, args.precision, args.target, console))
+
+
+def _deploy(args: argparse.Namespace, console: Console) -> None:
+    from pipeline.deploy.command import deploy
+
+    results, shown, failure = deploy(args, console)
+    _show(args, results)
+    if not args.json:
+        _print(shown)
+    if failure:
+        raise PipelineError(failure)
+
+
+def _serve(args: argparse.Namespace, console: Console) -> None:
+    from benchmarks.device.release.here import serve_bundle
+    from engines.engine import EngineError
+    from engines.serve.options import serving_of
+    from engines.serve.supervisor import serve
+
+    try:
+        options = serving_of(args)
+    except EngineError as error:
+        raise UsageError(str(error)) from error
+    if args.bundle is None and (args.engine or args.precision):
+        raise UsageError("--engine and --precision are for a --bundle")
+    if args.bundle is None:
+        serve(args.root.expanduser(), options, console.say)
+    else:
+        serve_bundle(args.bundle, args.engine, args.precision, options, console)
+
+
+def _keygen(args: argparse.Namespace, console: Console) -> None:
+    from engines.bundle.signature import fingerprint
+    from pipeline.keys import default_key, generate
+
+    key = args.out or default_key()
+    public = generate(key)
+    console.say(f"keygen: {key} signs; keep it secret. {public} verifies; give it to anyone")
+    found = {"key": str(key), "public": str(public)}
+    _show(args, found | {"fingerprint": fingerprint(public.read_bytes())})
+
+
+def _bundle(args: argparse.Namespace, console: Console) -> None:
+    from engines.bundle.signature import fingerprint
+    from pipeline.bundle import make
+    from pipeline.keys import key_for, public_of
+    from pipeline.run import Run
+
+    key = key_for(args.key, args.unsigned)
+    with Run(args.run, read_only=True) as run:
+        manifest = make(run, args.out, key, args.precision, args.with_tensorflow, args.target,
+                        args.name, args.golden, console)  # fmt: skip
+    found = {"file": str(args.out), "size_bytes": args.out.stat().st_size,
+             "release": manifest.id, "name": manifest.name}  # fmt: skip
+    _show(args, found | {"signed_by": None if key is None else fingerprint(public_of(key))})
+
+
 def _dataset(args: argparse.Namespace, console: Console) -> None:
     from pipeline.elpv import PICTURES, SOURCE, lay_out
 
@@ -409,6 +471,19 @@ def _parser() -> argparse.ArgumentParser:
     device = command("device-package", _device_package, "make the program that runs on a device")
     device.add_argument("--out", metavar="FILE", type=_path, default=Path("edgetrt-device.pyz"),
         help="file to write (%(default)s)")  # fmt: skip
+    command("export-triton", _export_triton, "write a model repository for NVIDIA's Triton server",
+            _add_run, _add_triton)  # fmt: skip
+    command("export-deepstream", _export_deepstream, "write a classifier for NVIDIA's DeepStream",
+            _add_run, _add_deepstream)  # fmt: skip
+    command("deploy", _deploy, "bring a bundle to a device or a fleet, or roll it back",
+            _add_deploy)  # fmt: skip
+    command("serve", _serve, "answer over HTTP (KServe v2) with a bundle, or what is deployed here",
+            _add_serve)  # fmt: skip
+    keygen = command("keygen", _keygen, "make the pair of keys that bundles are signed with")
+    keygen.add_argument("--out", metavar="FILE", type=_path,
+        help="private key; .pub.pem goes beside it (~/.config/edgetrt/signing.pem)")  # fmt: skip
+    command("bundle", _bundle, "one signed file of a run with all that a device needs",
+            _add_run, _add_bundle)  # fmt: skip
     dataset = command("dataset", _dataset, "lay out a known set of pictures as a folder")
     dataset.add_argument("name", choices=["elpv"])
     dataset.add_argument("--out", metavar="DIR", type=_path, required=True, help="folder to fill")
@@ -482,12 +557,53 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
         help="also log the report to MLflow: a server or a folder")  # fmt: skip
 
 
+def _add_deploy(parser: argparse.ArgumentParser) -> None:
+    from pipeline.deploy.flags import add_flags
+
+    add_flags(parser)
+
+
 def _add_debug(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--precision", choices=["int8", "fp16"], default="int8",
         help="the graph to hold against FP32 (%(default)s)")  # fmt: skip
     add("--pictures", metavar="N", type=int, default=32,
         help="training pictures to do so on (%(default)s)")  # fmt: skip
+
+
+def _add_serve(parser: argparse.ArgumentParser) -> None:
+    from engines.serve.options import add_serving
+
+    add = parser.add_argument
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--bundle", metavar="FILE", type=_path, help="serve this bundle")
+    what.add_argument("--root", metavar="DIR", type=_path, default=Path("~/edgetrt"),
+        help="serve what is deployed there, and what is deployed next (%(default)s)")  # fmt: skip
+    add("--engine", metavar="NAMES", type=_names,
+        help="with --bundle: such as tensorrt (with commas; what runs here)")  # fmt: skip
+    add("--precision", metavar="NAMES", type=_names,
+        help="with --bundle: fp32, fp16, int8 (with commas; what is fast here)")  # fmt: skip
+    add_serving(parser)
+
+
+def _add_bundle(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--out", metavar="FILE", type=_path, required=True, help="such as model.edgetrt")
+    add("--key", metavar="FILE", type=_path,
+        help="private key that signs it (the one that keygen made)")  # fmt: skip
+    add("--unsigned", action="store_true", help="don't sign it: devices refuse it unless told")
+    add("--name", metavar="NAME", help="of the model (the run folder's)")
+    add("--precision", metavar="NAMES", type=_names,
+        help="fp32, fp16, int8: what devices may build (with commas; all)")  # fmt: skip
+    add("--target", metavar="NAMES", type=_names, default=[],
+        help="boards and GPUs it is for, as 'targets' has them (with commas; any)")  # fmt: skip
+    add("--with-tensorflow", action="store_true", help="put in frozen.pb, to compare with")
+    add("--golden", metavar="N", type=int, default=8,
+        help="pictures that every engine must answer right (%(default)s)")  # fmt: skip
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
 
 
 def _add_quantize(parser: argparse.ArgumentParser) -> None:
@@ -503,6 +619,25 @@ def _add_quantize(parser: argparse.ArgumentParser) -> None:
     add("--calibration-cache", metavar="VERSION",
         help="also write onnx/calibration.cache for this TensorRT, such as 8.2.1, with which a "
         "device builds INT8 without pictures")  # fmt: skip
+
+
+def _add_triton(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--out", metavar="DIR", type=_path, required=True,
+        help="the model repository; may hold other models")  # fmt: skip
+    add("--engine", metavar="NAME",
+        help="an engine of the run, of TensorRT or ONNX Runtime: tensorrt-fp16-sm87")  # fmt: skip
+    add("--precision", choices=["fp32", "fp16", "int8"],
+        help="without --engine: the ONNX graph to write (fp32)")  # fmt: skip
+    add("--name", metavar="MODEL", help="of the model (the run folder's name)")
+
+
+def _add_deepstream(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--out", metavar="DIR", type=_path, required=True, help="folder to write")
+    add("--precision", choices=["fp32", "fp16", "int8"],
+        help="what nvinfer shall build (fp16, where network and target allow)")  # fmt: skip
+    add("--target", metavar="NAME", help="the board or GPU it is for, such as TX2 or sm86 (any)")
 
 
 def _add_build(parser: argparse.ArgumentParser) -> None:

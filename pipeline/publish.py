@@ -36,7 +36,7 @@ def publish(path: Path, out: Path | None) -> tuple[dict[str, Any], list[Path]]:
         raise UsageError(f"{file} is not a run folder's report; give --out DIR for its page")
     folder = out or file.parent
     if not (own and folder.resolve() == file.parent.resolve()):
-        _refuse_to_replace(folder, file)
+        refuse_to_replace(folder, file)
     return report, write(report, folder)
 
 
@@ -70,7 +70,7 @@ def merge(paths: Sequence[Path], out: Path) -> tuple[dict[str, Any], list[Path]]
     """
     from pipeline.report import merged, merged_table
 
-    _refuse_to_replace(out)
+    refuse_to_replace(out)
     reports = [read(find(path)) for path in paths]
     found, rows = merged.summary(reports), merged_table.rows(reports)
     texts = {
@@ -91,7 +91,7 @@ def _is_of_run(file: Path) -> bool:
     return find(folder.parent) == folder / file.name
 
 
-def _refuse_to_replace(folder: Path, but: Path | None = None) -> None:
+def refuse_to_replace(folder: Path, but: Path | None = None) -> None:
     """Raise UsageError where a page or report in `folder` is not to be written over.
 
     Args:

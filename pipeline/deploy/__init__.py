@@ -1,0 +1,1 @@
+"""A bundle -> devices, over SSH: one device is a fleet of one."""
