@@ -1,10 +1,11 @@
 """Signing keys: EC on P-256, which a TX2's OpenSSL 1.1 verifies."""
 
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
-from engines.files import write_bytes
+from engines.files import TEMPORARY, write_bytes
 from engines.text import printable
 from pipeline.errors import UsageError
 
@@ -48,12 +49,14 @@ def key_for(given: Path | None, unsigned: bool) -> Path | None:
 def generate(path: Path) -> Path:
     """Make a pair of keys: the private one for this user's eyes only, the public one beside it.
 
+    Of a private key that is there alone the public one is made.
+
     Returns:
         The path of the public key.
 
     Raises:
-        UsageError: one of them is there already, as keys are never overwritten; or `path` has no
-            name.
+        UsageError: both are there already, as keys are never overwritten; a public one alone; the
+            private one is none of ours; or `path` has no name.
     """
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -61,30 +64,33 @@ def generate(path: Path) -> Path:
     if not path.name:
         raise UsageError(f"--out {printable(path)} is no file to write a key to")
     public = public_path(path)
-    for file in (path, public):
-        if os.path.lexists(file):
-            raise UsageError(f"{printable(file)} is there already; choose another --out")
-    key = ec.generate_private_key(ec.SECP256R1())
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    private = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:  # another command was quicker
-        raise UsageError(f"{printable(path)} is there already; choose another --out") from None
+    if os.path.lexists(public):
+        raise UsageError(f"{printable(public)} is there already; choose another --out")
+    if not os.path.lexists(path):
+        private = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _write_secret(path, private)
+    write_bytes(public, public_of(path))
+    return public
+
+
+def _write_secret(path: Path, data: bytes) -> None:
+    """Write a new file for this user's eyes only, whole or not at all."""
+    descriptor, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as out:
-            out.write(private)
+            out.write(data)
             out.flush()
             os.fsync(out.fileno())
-        write_bytes(public, _public_pem(key))
-    except BaseException:
-        path.unlink()  # half a pair is of no use, and would be in the way of the next try
-        raise
-    return public
+        os.link(temporary, path)  # which takes no name that another command was quicker to take
+    except FileExistsError:
+        raise UsageError(f"{printable(path)} is there already; choose another --out") from None
+    finally:
+        Path(temporary).unlink()
 
 
 def sign(data: bytes, key_path: Path) -> bytes:

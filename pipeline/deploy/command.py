@@ -125,7 +125,10 @@ def _password(args: argparse.Namespace) -> str | None:
         return given or None
     if not sys.stdin.isatty():
         raise UsageError(f"--ask-password needs a terminal; {PASSWORD} is taken without asking")
-    return getpass.getpass("SSH password: ") or None
+    try:
+        return getpass.getpass("SSH password: ") or None
+    except EOFError:
+        raise UsageError("no password was given") from None
 
 
 def _plain(kind: str) -> Request:

@@ -227,7 +227,8 @@ def _server_key(client: SSHClient | None) -> Any:
 def _notice_cuts(transport: Transport) -> None:
     """A pulled cable tells nobody: without this the host would wait for a quarter of an hour."""
     line: Any = transport.sock
-    if hasattr(line, "setsockopt"):  # a jump host's channel is no socket
+    # A jump host's channel is no socket, and only Linux has the option.
+    if hasattr(line, "setsockopt") and hasattr(socket, "TCP_USER_TIMEOUT"):
         with suppress(OSError):
             line.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED)
 

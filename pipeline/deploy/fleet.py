@@ -170,6 +170,8 @@ class _Fleet:
                 try:
                     result = dict(self._speak(host, device, request, log))
                     report = result.pop("report", None)
+                    if self._work.release not in (None, result.get("release")):
+                        raise DeviceError("it speaks of another release than it was given", "end")
                     entry.update(state=DONE, text="", result=result)
                     log("done")
                 except Exception as error:

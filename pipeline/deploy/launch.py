@@ -12,9 +12,11 @@ import hashlib
 import json
 import os
 import sys
-import tempfile
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
+
+TEMPORARY = ".tmp-program-"  # and the number of the process that writes it
 
 
 def launch(root: str, sha256: str, size: str, *arguments: str) -> None:
@@ -44,10 +46,14 @@ def is_whole(program: Path, sha256: str) -> bool:
 def receive(program: Path, sha256: str, size: int) -> None:
     """Take the program from standard input, and not a byte more."""
     program.parent.mkdir(0o700, parents=True, exist_ok=True)
+    for leftover in program.parent.glob(TEMPORARY + "*"):
+        if not Path("/proc", leftover.name[len(TEMPORARY) :]).exists():  # it was killed
+            with suppress(FileNotFoundError):  # another one was quicker
+                leftover.unlink()
     digest = hashlib.sha256()
-    descriptor, temporary = tempfile.mkstemp(prefix=".tmp-program-", dir=str(program.parent))
+    temporary = program.with_name(TEMPORARY + str(os.getpid()))
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with temporary.open("wb") as file:
             while size:
                 piece = os.read(0, min(size, 65536))
                 if not piece:
@@ -59,10 +65,10 @@ def receive(program: Path, sha256: str, size: int) -> None:
             os.fsync(file.fileno())
         if digest.hexdigest() != sha256:
             fail("the device program came damaged; run the same again")
-        Path(temporary).rename(program)
+        temporary.rename(program)
     finally:
-        if Path(temporary).exists():
-            Path(temporary).unlink()
+        if temporary.exists():
+            temporary.unlink()
 
 
 def say(**event: str) -> None:

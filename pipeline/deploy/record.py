@@ -80,6 +80,8 @@ class Record:
         self._entries[device.name] = entry
         if self.folder is not None and self._keeps:
             if report is not None:
+                if isinstance(report, dict) and isinstance(report.get("run"), dict):
+                    report["run"]["name"] = device.name  # it calls itself by its release
                 write_json(self.folder / f"{device.name}.json", report, indent=None)
             self._waits = True
             if time.monotonic() >= self._again:

@@ -72,7 +72,7 @@ class Session:
         self._received, self._searched = bytearray(), 0
         self._messages, self._logged = bytearray(), 0
         self._began = self._heard = self._spoke = time.monotonic()
-        self._step, self._asked, self._deaf = "start", False, False
+        self._step, self._gave, self._asked, self._deaf = "start", False, False, False
 
     def perform(self, request: Mapping[str, Any]) -> Event:
         """Make the request, and give the agent all it asks for.
@@ -89,7 +89,8 @@ class Session:
             while True:
                 event = self._next()
                 kind = event["event"]
-                if kind == "program" and not self._asked:
+                if kind == "program" and not self._gave:
+                    self._gave = True
                     self._send(self._program.data)
                 elif kind == "ready" and not self._asked:
                     self._asked = True

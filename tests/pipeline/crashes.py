@@ -8,6 +8,7 @@ kill is another process, as after a reboot. Prints how many moments there were.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import signal
@@ -22,7 +23,7 @@ import numpy as np
 from releases import ASKED, ENGINE, Made, bundle, deploy
 from serving import expected, pictures
 
-from benchmarks.device.release import engines, health, install
+from benchmarks.device.release import engines, health, install, store
 from benchmarks.device.release.engines import Asked
 from benchmarks.device.release.steps import Steps
 from benchmarks.device.release.store import Store
@@ -111,6 +112,20 @@ def after_other_engines(root: Path) -> str:
     return A.id
 
 
+def run_by(root: Path, program: bytes) -> None:
+    """Be a device program of one file from now on."""
+    path = root.parent / program.decode()
+    path.write_bytes(program)
+    store.HOME = install.HOME = path
+
+
+def with_program(root: Path, program: bytes) -> str:
+    run_by(root, program)
+    deploy(root, A)
+    assert (Store(root).about(A.id) or {})["program"] == hashlib.sha256(program).hexdigest()
+    return A.id
+
+
 OTHER = Asked(["onnxruntime"])
 KEEP: dict[str, Any] = {"keep": 2}
 SCENARIOS = {
@@ -134,6 +149,12 @@ SCENARIOS = {
         lambda root: ill(root, A, asked=OTHER),
         {A.id},
         after_other_engines,
+    ),
+    "other-program": Scenario(
+        lambda root: with_program(root, b"first"),
+        lambda root: with_program(root, b"second"),
+        {A.id},
+        lambda root: with_program(root, b"second"),
     ),
 }
 
@@ -169,6 +190,7 @@ def assert_whole(root: Path, release: str) -> None:
     about = store.check(release)
     manifest, folder = store.manifest(release), store.folder(release)
     assert about["engine"] == ENGINE
+    assert about["program"] is None or store.program(release)
     with load_engine(folder / "engines", read_sidecar(folder / f"engines/{ENGINE}.json")) as engine:
         assert check(engine, "fp32", manifest, folder).ok
         asked = pictures(3, seed=9)
@@ -191,6 +213,9 @@ def look(root: Path, scenario: Scenario) -> None:
     assert store.pending() is None
     assert not list(root.rglob(".tmp-*")), list(root.rglob(".tmp-*"))
     assert store._stack()[-1] == wanted
+    for release in store.releases():
+        link, program = store.folder(release) / "program.pyz", store.program(release)
+        assert program == (link.resolve() if link.is_symlink() else None)
 
 
 def child(work: Callable[[], object]) -> int:

@@ -85,14 +85,21 @@ def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_no_half_pair_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_a_pair_is_completed_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(path: Path, data: bytes) -> None:
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr("pipeline.keys.write_bytes", full)
-    with pytest.raises(OSError, match="No space"):
-        generate(tmp_path / "key.pem")
-    assert not list(tmp_path.iterdir())
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.keys.write_bytes", full)
+        with pytest.raises(OSError, match="No space"):
+            generate(tmp_path / "key.pem")
+    private = (tmp_path / "key.pem").read_bytes()
+    public = generate(tmp_path / "key.pem")
+    assert (tmp_path / "key.pem").read_bytes() == private
+    assert public.read_bytes() == public_of(tmp_path / "key.pem")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["key.pem", "key.pub.pem"]
 
 
 def test_command_shows_no_secret(

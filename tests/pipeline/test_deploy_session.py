@@ -83,6 +83,25 @@ def test_full_disk_of_the_device(play: Played, tmp_path: Path) -> None:
         play("")
 
 
+def test_what_a_killed_launcher_left_goes_with_the_next(play: Played, tmp_path: Path) -> None:
+    root = tmp_path / "edgetrt"
+    words = [sys.executable, "-c", LAUNCH.read_text(), str(root), "0" * 64, "1000", "agent"]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(words, **pipes) as killed, subprocess.Popen(words, **pipes) as working:
+        for launcher in (killed, working):
+            assert launcher.stdout is not None
+            assert b"program" in launcher.stdout.readline()
+        while len(list((root / "files").iterdir())) < 2:
+            pass
+        killed.kill()
+        killed.wait()
+        script = 'say(event="result")'
+        play(script)
+        left = {file.name for file in (root / "files").iterdir()}
+        assert left == {program(script).sha256, f".tmp-program-{working.pid}"}
+    assert [file.name for file in (root / "files").iterdir()] == [program(script).sha256]
+
+
 def test_launcher_may_have_python_3_6() -> None:
     done = subprocess.run(
         [Path(sys.executable).with_name("vermin"), "-t=3.6-", "--no-tips", "--eval-annotations",
