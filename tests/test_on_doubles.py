@@ -41,18 +41,19 @@ def outcomes(driver: Path) -> dict[str, subprocess.CompletedProcess[str]]:
 
     def on(board: str) -> subprocess.CompletedProcess[str]:
         version, capability = BOARDS[board]
-        without = [] if board in WITH_PIPELINE else ["--ignore", TESTS / "gpu" / "test_host.py"]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            str(TESTS / "gpu"),
+        ]
+        if board not in WITH_PIPELINE:
+            command += ["--ignore", str(TESTS / "gpu" / "test_host.py")]
         return subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "pytest",
-                "-q",
-                "-p",
-                "no:cacheprovider",
-                TESTS / "gpu",
-                *without,
-            ],
+            command,
             env=environment(version, EDGETRT_DOUBLE_CC=capability, LD_LIBRARY_PATH=str(driver)),
             capture_output=True,
             text=True,

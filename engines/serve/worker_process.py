@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -13,9 +14,11 @@ from engines.engine import EngineError
 from engines.serve.options import TOKEN_VARIABLE, ServeOptions
 
 RELEASES = "releases"
-PROGRAM = "program.pyz"
+PROGRAM, FILES = "program.pyz", "files"
 DIES = 5.0  # seconds that a killed worker may take to be gone
 LOADS = 600.0  # seconds that a worker may take to be ready: TensorRT starts slowly on small boards
+
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 # The folder or zip file that this program is. What lies in the current folder is not run.
 HOME = str(Path(__file__).resolve().parents[2])
@@ -59,10 +62,10 @@ class Worker:
         self.engine = ""
         self.ready = False
         folder = root.resolve() / RELEASES / link.release
-        program = folder / PROGRAM
+        program = _program(folder)
         number = listener.fileno()
         command = [sys.executable, str(program)]
-        if not program.is_file():
+        if program is None:
             command = [sys.executable, "-c", START, HOME]
             if not folder.is_dir():
                 raise EngineError("{} is gone; deploy it again".format(folder))
@@ -144,6 +147,17 @@ class Worker:
         with suppress(OSError):
             self._pipe.close()
         self.output.close()
+
+
+def _program(folder: Path) -> Optional[Path]:
+    """The program of a release, by a path at which there never is another; None without one."""
+    try:
+        sha256 = json.loads((folder / "release.json").read_text("utf-8"))["program"]
+        named = [folder.parents[1] / FILES / sha256] if _SHA256.fullmatch(sha256) else []
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        named = []
+    found = [path for path in [*named, (folder / PROGRAM).resolve()] if path.is_file()]
+    return found[0] if found else None
 
 
 def _end(code: int) -> str:

@@ -45,6 +45,25 @@ def test_a_port_that_is_none_is_refused_before_anything_is_done(
     assert "--port" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--engine", "tensorrt"], "are for a --bundle"),
+        (["--precision", "fp16"], "are for a --bundle"),
+        (["--root", "x", "--bundle", "y"], "not allowed with"),
+    ],
+)
+def test_flags_that_would_say_nothing_are_refused(
+    flags: list[str], said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        code = main(["serve", *flags])
+    except SystemExit as end:
+        code = int(end.code or 0)
+    assert code == 2
+    assert said in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("program", ["pipeline.cli", "benchmarks.device.cli"])
 def test_no_library_counts_what_is_done(program: str) -> None:
     code = f"""

@@ -16,7 +16,9 @@ __all__ = ["quick_disk"]  # a fixture
 FEWEST = 30  # moments to die at; far fewer mean that they were not found
 
 
-@pytest.mark.parametrize("scenario", ["first", "next", "back", "ill", "other-engines"])
+@pytest.mark.parametrize(
+    "scenario", ["first", "next", "back", "ill", "other-engines", "other-program"]
+)
 def test_dying_at_any_change_of_the_disk(scenario: str, quick_disk: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(SUPPORT / "crashes.py"), scenario, str(quick_disk)],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -15,7 +16,7 @@ import pytest
 from releases import ASKED, ENGINE, GRAPH, Key, Made, bundle, deploy, quick_disk
 
 from benchmarks import loadgen
-from benchmarks.device.release import content, engines, health
+from benchmarks.device.release import content, engines, health, install, store
 from benchmarks.device.release.content import Missing
 from benchmarks.device.release.engines import Asked
 from benchmarks.device.release.install import roll_back
@@ -343,6 +344,154 @@ def test_goes_back_step_by_step(root: Path) -> None:
     assert [entry["event"] for entry in Store(root).history()] == (
         ["deployed"] * 3 + ["rolled back"] * 2 + ["deployed"]
     )
+
+
+def test_way_back_from_what_was_never_confirmed_is_one_release(root: Path) -> None:
+    for made in (A, B, C):
+        deploy(root, made)
+    back(root)
+    there = Store(root)
+    with there.locked():
+        there.switch(C.id, there.about(C.id) or {})  # and the power is cut
+    result = back(root)
+    assert (result["release"], there.current()) == (B.id, B.id)
+    assert list(result["seconds"]) == ["health"]
+    with there.locked():
+        there.switch(A.id, there.about(A.id) or {}, "rolled back")  # that one was on its way back
+    assert back(root)["release"] == A.id
+
+
+def test_way_back_from_the_only_release(root: Path) -> None:
+    deploy(root, A)
+    there = Store(root)
+    (root / "current").unlink()
+    (root / "history.json").unlink()
+    with there.locked():
+        there.switch(A.id, there.about(A.id) or {})
+    with pytest.raises(EngineError, match="there is no release before this one"):
+        back(root)
+    assert there.current() is None
+
+
+class TestProgram:
+    """The device program, where it is one file."""
+
+    @pytest.fixture
+    def run_by(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+        def run_by(data: bytes) -> str:
+            path = tmp_path / hashlib.sha256(data).hexdigest()
+            path.write_bytes(data)
+            monkeypatch.setattr(store, "HOME", path)
+            monkeypatch.setattr(install, "HOME", path, raising=False)
+            return path.name
+
+        return run_by
+
+    @staticmethod
+    def programs(root: Path) -> tuple[str, str]:
+        """What release.json names, and where program.pyz leads."""
+        about = Store(root).about(A.id) or {}
+        return about["program"], (root / "current" / "program.pyz").resolve().name
+
+    def test_newer_one_takes_over_the_same_bundle(
+        self, root: Path, run_by: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first = run_by(b"first")
+        deploy(root, A)
+        assert self.programs(root) == (first, first)
+        assert not deploy(root, A)["changed"]
+        second = run_by(b"second")
+        monkeypatch.setattr(onnx_runtime, "build", lambda *_: pytest.fail("it was built again"))
+        assert deploy(root, A, dry_run=True)["changed"]
+        assert deploy(root, A)["changed"]
+        assert self.programs(root) == (second, second)
+        assert (root / "files" / second).read_bytes() == b"second"
+        assert not deploy(root, A)["changed"]
+
+    def test_goes_back_with_its_release(
+        self, root: Path, run_by: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first = run_by(b"first")
+        deploy(root, A)
+        run_by(b"second")
+
+        def prove(_: Store) -> None:
+            raise EngineError("it is ill")
+
+        monkeypatch.setattr(health, "_prove_without_server", prove)
+        with pytest.raises(EngineError, match="it is ill"):
+            deploy(root, A)
+        assert self.programs(root) == (first, first)
+        assert (root / "files" / first).read_bytes() == b"first"
+
+    def test_damaged_one_is_mended(self, root: Path, run_by: Any) -> None:
+        first = run_by(b"first")
+        deploy(root, A)
+        (root / "files" / first).write_bytes(b"ftsir")
+        (root / "current" / "program.pyz").unlink()
+        deploy(root, A)
+        assert (root / "files" / first).read_bytes() == b"first"
+        assert self.programs(root) == (first, first)
+
+    def test_what_no_release_needs_goes(self, root: Path, run_by: Any) -> None:
+        first = run_by(b"first")
+        deploy(root, A)
+        files = root / "files"
+        for path in (files / "00", files / ".tmp-program-cut", files / ".tmp-program-now"):
+            path.touch()
+        second = run_by(b"second")
+        for path in files.iterdir():
+            if path.name != ".tmp-program-now":
+                os.utime(path, (0, 0))
+        deploy(root, B)
+        there = {path.name for path in files.iterdir()}
+        assert there == {*A.by_hash(), *B.by_hash(), first, second, ".tmp-program-now"}
+        deploy(root, B, keep=1)
+        assert first not in {path.name for path in files.iterdir()}
+
+
+def test_first_error_is_told_where_the_way_back_is_barred(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full: a server that was started is ended all the same."""
+    deploy(root, A)
+    done: list[Any] = []
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    def refuse(*_: object) -> None:
+        raise EngineError("the first error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(health, "prove", lambda *_, **__: "a server")
+        patch.setattr(health, "stop", done.append)
+        patch.setattr(health, "wait_for_return", lambda *_: done.append("waited"))
+        patch.setattr(Store, "_record", refuse)
+        patch.setattr(Store, "recover", full)
+        with monkeypatch.context() as inner:
+            inner.setattr(Store, "recover", lambda *_: None)  # of the beginning
+            real = Store.switch
+
+            def switch(*given: Any) -> None:
+                real(*given)
+                patch.setattr(Store, "recover", full)
+
+            inner.setattr(Store, "switch", switch)
+            with pytest.raises(EngineError, match="the first error") as caught:
+                deploy(root, B)
+    assert done == ["a server"]  # nobody waits for a return that did not come about
+    assert not caught.value.steps.rolled_back  # type: ignore[attr-defined]
+    assert back(root)["release"] == A.id
+
+
+@pytest.mark.parametrize("place", ["current", "files/.tmp-00", "files/00"])
+def test_folder_where_none_belongs(root: Path, place: str) -> None:
+    (root / place).mkdir(parents=True)
+    with pytest.raises(EngineError, match=f"{place} is .*; move it away"):
+        deploy(root, A)
+    (root / place).rmdir()
+    assert deploy(root, A)["changed"]
 
 
 def test_does_not_go_back_to_what_is_damaged(root: Path) -> None:

@@ -35,6 +35,7 @@ from engines.bundle.manifest import parse
 from engines.engine import EngineError
 from engines.files import write_json
 from engines.serve.client import RemoteEngine, ready
+from pipeline.device_package import program
 
 REPOSITORY = Path(__file__).parents[2]
 A, B = bundle(0.01), bundle(0.02)
@@ -141,6 +142,43 @@ def test_nobody_notices_a_deployment_but_by_its_answers(served: Path) -> None:
     assert not deploy(served, A)["changed"]
 
 
+def test_newer_program_takes_up_serving_of_the_same_bundle(quick_disk: Path, root: Path) -> None:
+    file = quick_disk / "model.edgetrt"
+    members = {"manifest.json": A.manifest, **dict(sorted(A.files.items()))}
+    with file.open("wb") as out:
+        write(out, [(name, io.BytesIO(data)) for name, data in members.items()])
+    for name in ("older.pyz", "newer.pyz"):
+        (quick_disk / name).write_bytes(f"#!{name}\n".encode() + program())
+
+    def install(name: str) -> None:
+        command = ["install", str(file), "--root", str(root), "--engine", "onnxruntime"]
+        subprocess.run(
+            [sys.executable, str(quick_disk / name), *command, "--allow-unsigned", "--port", "0"],
+            check=True, timeout=120, capture_output=True,
+        )  # fmt: skip
+
+    def run_by(pid: int) -> Path:
+        return Path(Path(f"/proc/{pid}/cmdline").read_text().split("\0")[1])
+
+    install("older.pyz")
+    older, before = (root / "current" / "program.pyz").resolve(), state(root)
+    assert run_by(before["pid"]) == run_by(before["worker"]) == older
+    os.utime(older, (0, 0))
+    with Asking(root) as asking:
+        install("newer.pyz")
+        newer, after = (root / "current" / "program.pyz").resolve(), state(root)
+        assert (after["pid"], run_by(after["worker"])) == (before["pid"], newer)
+        assert not older.exists()
+        os.kill(after["worker"], signal.SIGKILL)
+        end = time.monotonic() + 30
+        while state(root)["worker"] in (None, after["worker"]):
+            assert time.monotonic() < end
+            time.sleep(0.05)
+    assert run_by(state(root)["worker"]) == newer
+    assert asking.right
+    assert (quick_disk / "newer.pyz").read_bytes() == newer.read_bytes()
+
+
 def spoil(root: Path, made: Made) -> Any:
     """Between self-test and switch something happens to the engine."""
 
@@ -180,11 +218,12 @@ def test_server_that_answers_wrong_is_undone(served: Path, monkeypatch: pytest.M
 def test_server_that_dies_of_it_is_noticed(served: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = Store.switch
 
-    def switch(store: Store, release: str, about: Any) -> None:
-        real(store, release, about)
+    def switch(store: Store, *given: Any) -> None:
+        real(store, *given)
         os.kill(state(served)["pid"], signal.SIGKILL)
 
     monkeypatch.setattr(Store, "switch", switch)
+    monkeypatch.setattr(health, "RESTART", 0.5)
     with pytest.raises(EngineError, match="the server ended when it was to take up release"):
         deploy(served, B)
     assert Store(served).current() == A.id
@@ -270,6 +309,41 @@ def test_failure_of_the_release_before_is_not_the_new_one_s(
         before = health.Server(word, "earlier")
         found = health._wait(Store(root), B.id, before, None, switched=True)
     assert found["release"] == B.id
+
+
+def test_nobody_waits_for_a_server_that_says_it_failed(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deploy(root, A)
+    monkeypatch.setattr(health, "PATIENCE", 3.0)
+    word = {"pid": os.getpid(), "state": "failed", "wanted": A.id, "release": B.id}
+    write_json(root / "serve.json", word)
+    begun = time.monotonic()
+    with (root / "serve.lock").open("w"):
+        health.wait_for_return(Store(root), A.id, health.Server({}, None))
+    assert time.monotonic() - begun < 1
+
+
+@pytest.mark.parametrize("seconds", [0.5, 60])
+def test_server_that_is_started_again_at_once_is_waited_for(
+    root: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    """As by systemd."""
+    deploy(root, A)
+    monkeypatch.setattr(health, "RESTART", 2.0, raising=False)
+    word = {"state": "serving", "wanted": A.id, "release": A.id, "engine": ENGINE}
+    again = time.monotonic() + seconds
+    before = health.Server(word, "earlier")
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            health, "server",
+            lambda _: health.Server(word, "later") if time.monotonic() > again else None,
+        )  # fmt: skip
+        if seconds < health.RESTART:
+            assert health._wait(Store(root), A.id, before, None, switched=True) == word
+        else:
+            with pytest.raises(EngineError, match="the server ended when it was to take up"):
+                health._wait(Store(root), A.id, before, None, switched=True)
 
 
 @pytest.mark.parametrize("state_", ["failed", "serving"])

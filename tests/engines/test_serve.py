@@ -311,7 +311,9 @@ def test_the_same_release_put_in_place_again_is_loaded_again(tmp_path: Path) -> 
     assert asking.wrong == [] and asking.missing == []
 
 
-@pytest.mark.parametrize("fault", ["golden", "engine", "graph", "program", "gone", "unfinished"])
+@pytest.mark.parametrize(
+    "fault", ["golden", "engine", "graph", "program", "named program", "gone", "unfinished"]
+)
 def test_a_release_that_does_not_work_leaves_the_old_one_serving(
     tmp_path: Path, fault: str
 ) -> None:
@@ -325,12 +327,19 @@ def test_a_release_that_does_not_work_leaves_the_old_one_serving(
         (folder / "onnx" / "model.fp32.onnx").write_bytes(network(0.03))
     elif fault == "program":
         (folder / "program.pyz").write_bytes(b"raise SystemExit(7)")
+    elif fault == "named program":  # that of release.json goes before any other
+        (folder / "program.pyz").write_bytes(b"raise SystemExit(7)")
+        about = json.loads((folder / "release.json").read_text())
+        (folder / "release.json").write_text(json.dumps({**about, "program": "5" * 64}))
+        (tmp_path / "files").mkdir()
+        (tmp_path / "files" / ("5" * 64)).write_bytes(b"raise SystemExit(8)")
     elif fault == "gone":
         folder.rename(tmp_path / "elsewhere")
     elif fault == "unfinished":
         (folder / "release.json").write_text('{"engine": "onnxruntime-fp32", "complete": false}')
     reason = {"golden": "answers wrong", "engine": "not the file that was built",
               "graph": "not built from this release", "program": "ended with exit code 7",
+              "named program": "ended with exit code 8",
               "gone": "is gone", "unfinished": "unfinished"}[fault]  # fmt: skip
     point(tmp_path, good)
     with Served(tmp_path) as served, Asking(served, {good: 0.01, bad: 0.02}, 2) as asking:

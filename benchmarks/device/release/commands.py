@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
+from benchmarks.device.folder import WrongUseError
 from benchmarks.device.release.root import DEFAULT
 from benchmarks.progress import Console
 from engines.serve.options import LIMITS, add_serving, serving_of
@@ -45,8 +46,9 @@ def add(command: Any) -> None:
     )
     install.add_argument("--dry-run", action="store_true", help="only look whether it can be done")
     serve = command("serve", _serve, "answer over HTTP what is deployed here", False)
-    serve.add_argument("--bundle", metavar="FILE", type=Path, help="serve a bundle, undeployed")
-    _add_root(serve)
+    what = serve.add_mutually_exclusive_group()
+    what.add_argument("--bundle", metavar="FILE", type=Path, help="serve a bundle, undeployed")
+    _add_root(what)
     _add_engines(serve)
     add_serving(serve)
     worker = command("serve-worker", _serve_worker, "what `serve` starts for a release", False)
@@ -96,6 +98,7 @@ def _install(args: argparse.Namespace, console: Console) -> None:
     from benchmarks.device.release.here import install_file
 
     os.umask(0o077)
+    _leave_links()
     result = install_file(
         args.root,
         args.bundle,
@@ -121,6 +124,8 @@ def _serve(args: argparse.Namespace, console: Console) -> int:
     from benchmarks.device.release.store import Store
     from engines.serve.supervisor import serve
 
+    if args.bundle is None and (args.engine or args.precision):
+        raise WrongUseError("--engine and --precision are for a --bundle")
     os.umask(0o077)
     options = serving_of(args)
     _leave_links()
@@ -175,6 +180,7 @@ def _rollback(args: argparse.Namespace, console: Console) -> None:
     from benchmarks.device.release.here import roll_back_here
 
     os.umask(0o077)
+    _leave_links()
     result = roll_back_here(args.root, console)
     print(json.dumps(result) if args.json else "release {} is current".format(result["release"]))
 

@@ -3,8 +3,9 @@
 import hashlib
 import os
 import shutil
+import time
 from pathlib import Path
-from typing import Any, BinaryIO, Callable, NamedTuple, Optional
+from typing import Any, BinaryIO, Callable, List, NamedTuple, Optional, Set
 
 from engines.bundle.manifest import File
 from engines.engine import EngineError
@@ -120,6 +121,31 @@ class Content:
         if not to.is_file() or to.is_symlink() or not _is_same(source, to, sha256):
             hard_link(source, to)
 
+    def check(self) -> None:
+        """See that there are files only.
+
+        Raises:
+            EngineError: there is a folder among them.
+        """
+        for path in self._all():
+            if path.is_dir():
+                raise EngineError("{} is a folder, where only files are; move it away".format(path))
+
+    def sweep(self, needed: Set[str], old: float) -> None:
+        """Remove all files, also partial ones, but those needed and those younger than `old`.
+
+        Args:
+            needed: their SHA-256.
+            old: seconds. A clock that was put back makes a file seem old, which it may well be.
+        """
+        for path in self._all():
+            name = path.name[len(TEMPORARY) :] if path.name.startswith(TEMPORARY) else path.name
+            if name not in needed and abs(time.time() - path.lstat().st_mtime) > old:
+                remove(path)
+
+    def _all(self) -> List[Path]:
+        return list(self.folder.iterdir()) if self.folder.is_dir() else []
+
     def forget(self, sha256: str) -> None:
         """Remove a file, and what has arrived of it; releases that have it keep it."""
         remove(self.path(sha256))
@@ -155,7 +181,8 @@ def sync_tree(folder: Path) -> None:
     """Bring a folder to the disk with all that is in it."""
     for place, _, files in os.walk(str(folder), topdown=False):
         for name in files:
-            sync(Path(place, name))
+            if not os.path.islink(os.path.join(place, name)):  # noqa: PTH114, PTH118
+                sync(Path(place, name))
         sync(Path(place))
 
 

@@ -7,10 +7,10 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from benchmarks.device.release.engines import FOLDER
-from benchmarks.device.release.store import HOME, PROGRAM, Store
+from benchmarks.device.release.store import HOME, Store
 from engines.bundle import golden
 from engines.bundle.manifest import MANIFEST, Manifest, parse
 from engines.catalogue import load_engine, read_sidecar
@@ -21,6 +21,7 @@ from engines.serve.supervisor import LOCK
 # Seconds that a server has to take up a release: CUDA alone may take 20 to start on a TX2.
 PATIENCE = 300.0
 LOOK_AGAIN = 0.1  # seconds
+RESTART = 5.0  # seconds in which whoever watches over a server starts it again
 BUSY = 30.0  # seconds in which a server that has much to do must find time
 START = """
 import sys
@@ -44,6 +45,30 @@ class Server(NamedTuple):
     def served(self) -> Any:
         """The release, and "serving" if that is the one that it is to serve."""
         return self.word.get("release"), self.word.get("state")
+
+    def answers(self) -> Any:
+        """The release and the engine that it answers for, where anyone may ask; else None.
+
+        On a full disk it takes up a release all the same, and can't write that down.
+        """
+        if self.word.get("token"):
+            return None
+        with suppress(EngineError):
+            found = client.ready(*self.place)
+            return (found["release"], found["engine"]) if found else None
+        return None
+
+    @property
+    def place(self) -> Tuple[str, int]:
+        """The address and port at which this machine reaches it."""
+        host = str(self.word.get("host"))
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+        return host, int(self.word.get("port") or 0)
+
+    @property
+    def failed(self) -> Any:
+        """The release that it is to serve and can't; None if there is none."""
+        return self.word.get("wanted") if self.word.get("state") == "failed" else None
 
 
 def server(store: Store) -> Optional[Server]:
@@ -127,7 +152,9 @@ def wait_for_return(store: Store, release: Optional[str], before: Optional[Serve
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         now = server(store)
-        if now is None or now.served == (release, "serving"):
+        if now is None or now.served == (release, "serving") or now.failed == release:
+            return
+        if now.served[0] != release and now.answers() == (release, before.word.get("engine")):
             return
         time.sleep(LOOK_AGAIN)
 
@@ -141,12 +168,14 @@ def _wait(
 ) -> Dict[str, Any]:
     """Wait until the server says that it serves the release with its engine; gives its word."""
     engine = (store.about(release) or {}).get("engine")
-    end = time.monotonic() + PATIENCE
+    seen = time.monotonic()
+    end = seen + PATIENCE
     while time.monotonic() < end:
         if process is not None and process.poll() is not None:
             raise EngineError("the server ended as soon as it was started: " + _last_words(store))
         now = server(store)
-        if before is not None and now is None:
+        seen = seen if now is None else time.monotonic()
+        if before is not None and time.monotonic() - seen > RESTART:
             raise EngineError("the server ended when it was to take up release " + release)
         if now is not None and (process is None or now.word.get("pid") == process.pid):
             word = now.word
@@ -154,8 +183,10 @@ def _wait(
             served = word.get("release"), word.get("engine"), word.get("state")
             if served == (release, engine, "serving") and (news or not switched):
                 return word
-            failed = word.get("wanted"), word.get("state")
-            if failed == (release, "failed") and news:
+            other = before is not None and served[:2] != (release, engine)
+            if other and now.answers() == (release, engine):
+                return word
+            if now.failed == release and news:
                 raise EngineError("the server does not take it up: {}".format(word.get("reason")))
         time.sleep(LOOK_AGAIN)
     raise EngineError(
@@ -165,8 +196,7 @@ def _wait(
 
 def _ask(store: Store, manifest: Manifest, word: Dict[str, Any]) -> None:
     """Ask a server the golden cases; behind a token only whether it is ready, as anyone may."""
-    host, port = str(word.get("host")), int(word.get("port") or 0)
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    host, port = Server(word, None).place
     if word.get("token"):
         # Its worker answered them right before it took the place of the one before.
         _patiently(lambda: client.check_ready(host, port))
@@ -204,8 +234,8 @@ def _start(store: Store, port: int) -> "subprocess.Popen[bytes]":
 
 
 def _program(store: Store) -> List[str]:
-    own = store.folder(store.current() or "") / PROGRAM
-    if own.is_file():
+    own = store.program(store.current())
+    if own is not None:
         return [sys.executable, str(own)]
     return [sys.executable, "-m", "benchmarks.device"]
 
@@ -220,8 +250,7 @@ def _last_words(store: Store) -> str:
 
 
 def _prove_without_server(store: Store) -> None:
-    own = store.folder(store.current() or "") / PROGRAM
-    home = own if own.is_file() else HOME
+    home = store.program(store.current()) or HOME
     command = [sys.executable, "-c", START, str(home), str(store.root / "current")]
     try:
         done = subprocess.run(

@@ -12,7 +12,7 @@ from benchmarks.device.release import engines, health
 from benchmarks.device.release.content import DamagedError, Missing
 from benchmarks.device.release.engines import Asked, Machine
 from benchmarks.device.release.steps import Steps
-from benchmarks.device.release.store import DEPLOYED, PROGRAM, ROLLED_BACK, SCHEMA, Store
+from benchmarks.device.release.store import DEPLOYED, HOME, ROLLED_BACK, SCHEMA, Store
 from benchmarks.device.release.trust import Offer
 from benchmarks.progress import Console
 from engines.bundle.manifest import Manifest, parse
@@ -83,7 +83,10 @@ def install(store: Store, request: Request, means: Means) -> Dict[str, Any]:
         about = _as_asked(store, manifest, request.asked)
         if about is not None:
             report = None
-            _confirm_health(store, manifest, request, means.steps)
+            with means.steps.step("health") as say:
+                _confirm_health(store, manifest, request.port)
+                store.trust.pin(request.offer)
+                say("already deployed")
         else:
             about, report = _make(store, manifest, request, means)
             means.alone()
@@ -96,6 +99,8 @@ def install(store: Store, request: Request, means: Means) -> Dict[str, Any]:
 def roll_back(store: Store, steps: Steps, console: Console, alone: Callable[[], None]) -> Any:
     """Make the release before the current one current again.
 
+    Where a deployment died before it was confirmed, undoing that is all of the way back.
+
     Returns:
         As `install`.
 
@@ -103,7 +108,14 @@ def roll_back(store: Store, steps: Steps, console: Console, alone: Callable[[], 
         EngineError: there is none, or it is no longer whole; the current one stays.
     """
     with store.locked():
-        _recover(store, console)
+        event = (store.pending() or {}).get("event")
+        left, current = _recover(store, console), store.current()
+        if left is not None and event != ROLLED_BACK and current is not None:
+            manifest = store.manifest(current)
+            with steps.step("health") as say:
+                _confirm_health(store, manifest, None)
+                say("back from {}, which was never confirmed".format(left))
+            return _result(store, manifest, True, None, None, steps)
         with steps.step("verify"):
             release = store.previous()
             if release is None:
@@ -117,10 +129,11 @@ def roll_back(store: Store, steps: Steps, console: Console, alone: Callable[[], 
         return _result(store, manifest, True, None, None, steps)
 
 
-def _recover(store: Store, console: Console) -> None:
+def _recover(store: Store, console: Console) -> Optional[str]:
     left = store.recover()
     if left is not None:
         console.warn("release {} was never confirmed; went back from it".format(left))
+    return left
 
 
 def _check(store: Store, request: Request, steps: Steps) -> Any:
@@ -197,12 +210,19 @@ def _verify(store: Store, manifest: Manifest, steps: Steps) -> None:
 
 
 def _as_asked(store: Store, manifest: Manifest, asked: Asked) -> Optional[Dict[str, Any]]:
-    """The release.json, if it is current already, with the engines asked for, and can be used."""
+    """The release.json, if it is current already, as asked, by this program, and can be used."""
     about = store.about(manifest.id) if store.current() == manifest.id else None
     if about is None or about.get("asked") != asked.as_dict():
         return None
+    if about.get("program") != _own_program():
+        return None
     usable = engines.usable(store.folder(manifest.id), about.get("engine")) is None
     return about if usable else None
+
+
+def _own_program() -> Optional[str]:
+    """The SHA-256 of this program; None if it is no single file."""
+    return sha256_of(HOME) if HOME.is_file() else None
 
 
 def _make(store: Store, manifest: Manifest, request: Request, means: Means) -> Any:
@@ -221,7 +241,6 @@ def _make(store: Store, manifest: Manifest, request: Request, means: Means) -> A
         report = engines.time_them(folder, found, means.console)
         name = engines.fastest(found)
         say("{} is the fastest: {:.3f} ms".format(name, found[name]["p90_ms"]))
-    program = folder / PROGRAM
     about = {
         "schema": SCHEMA,
         "id": manifest.id,
@@ -229,7 +248,7 @@ def _make(store: Store, manifest: Manifest, request: Request, means: Means) -> A
         "engine": name,
         "engines": found,
         "asked": request.asked.as_dict(),
-        "program": sha256_of(program) if program.is_file() else None,
+        "program": _own_program(),
         "complete": True,
     }
     return about, report
@@ -244,34 +263,40 @@ def _switch(
 ) -> None:
     """Switch, and go back if that does not prove good."""
     before, old = health.server(store), store.current()
+    event = DEPLOYED if request is not None else ROLLED_BACK
     started = None
     try:
         with steps.step("switch") as say:
-            store.switch(manifest.id, about)
+            store.switch(manifest.id, about, event)
             say("to {}".format(manifest.id) + (", from {}".format(old) if old else ""))
         with steps.step("health") as say:
             started = health.prove(store, manifest, before, request.port if request else None)
             if request is not None:
                 store.trust.pin(request.offer)
-            store.confirm(DEPLOYED if request is not None else ROLLED_BACK)
+            store.confirm(event)
             say("{} answers right".format(about["engine"]))
     except BaseException as error:
-        steps.rolled_back = store.recover(printable(error)) is not None
-        if started is not None and steps.rolled_back:
-            health.stop(started)
-        health.wait_for_return(store, old, before)
+        stands = False
+        try:
+            steps.rolled_back = store.recover(printable(error)) is not None
+            stands = not steps.rolled_back
+        except OSError:  # a full disk; the next command does the rest, and this error is told
+            steps.rolled_back = store.current() == old != manifest.id
+        try:
+            if started is not None and not stands:
+                health.stop(started)
+        finally:
+            if store.current() == old:
+                health.wait_for_return(store, old, before)
         raise
 
 
-def _confirm_health(store: Store, manifest: Manifest, request: Request, steps: Steps) -> None:
-    """See that what was deployed before is served."""
-    with steps.step("health") as say:
-        server = health.server(store)
-        if server is not None and server.served != (manifest.id, "serving"):
-            store.renew()  # else it may be minutes until it tries again what has been mended
-        health.prove(store, manifest, server, request.port, switched=False)
-        store.trust.pin(request.offer)
-        say("already deployed")
+def _confirm_health(store: Store, manifest: Manifest, port: Optional[int]) -> None:
+    """See that what is current without a switch is served."""
+    server = health.server(store)
+    if server is not None and server.served != (manifest.id, "serving"):
+        store.renew()  # else it may be minutes until it tries again what has been mended
+    health.prove(store, manifest, server, port, switched=False)
 
 
 def _tidy(store: Store, manifest: Manifest, request: Request, means: Means) -> None:

@@ -3,7 +3,8 @@
 lock           taken by whoever changes anything here
 key.pem        the public key whose bundles are accepted
 files/         all files of all releases, by their SHA-256
-releases/ID/   a release: manifest, files, engines, report; last of all release.json
+releases/ID/   a release: manifest, files, engines, report; last of all release.json, which also
+               names the program in files/ that serves it; program.pyz leads there
 current        link to the release that is served
 pending.json   what was switched from and to, until that proved good
 history.json   what was current, newest last; its order counts, not its clock
@@ -23,6 +24,7 @@ from benchmarks.device.release import root as root_folder
 from benchmarks.device.release.content import Content, Missing, sync, sync_tree
 from benchmarks.device.release.trust import Trust
 from engines.bundle.manifest import MANIFEST, SIGNATURE, BundleError, Manifest, parse
+from engines.engine import EngineError
 from engines.files import TEMPORARY, remove, sha256_of, write_bytes, write_json
 
 SCHEMA = 1  # of release.json
@@ -31,6 +33,7 @@ PROGRAM = "program.pyz"
 HOME = Path(__file__).resolve().parents[3]  # the folder or zip file that this program is
 DEPLOYED, ROLLED_BACK = "deployed", "rolled back"  # events of the history
 REMEMBERED = 100  # events
+OLD = 3600.0  # seconds after which nobody is about to use a file that no release has
 
 _ID = re.compile("[0-9a-f]{16}")
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -60,11 +63,17 @@ class Store:
             EngineError: somebody is at it, or the folder can't be used.
         """
         with root_folder.locked(self.root):
+            self._check_places()
             for folder in (self.content.folder, self._releases):
                 if not folder.is_dir():
                     folder.mkdir(mode=0o700)
                     sync(self.root)
             yield
+
+    def _check_places(self) -> None:
+        if self._current.exists() and not self._current.is_symlink():
+            raise EngineError("{} is no link; move it away".format(self._current))
+        self.content.check()
 
     # What there is
 
@@ -87,6 +96,14 @@ class Store:
         found = _read_json(self.folder(release) / RELEASE)
         whole = isinstance(found, dict) and found.get("complete") and found.get("id") == release
         return found if whole and found.get("schema") == SCHEMA else None
+
+    def program(self, release: Optional[str]) -> Optional[Path]:
+        """The file that serves a release; None if that is whatever program is at hand."""
+        sha256 = (self.about(release) or {}).get("program")
+        if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
+            return None
+        path = self.content.path(sha256)
+        return path if path.is_file() else None
 
     def releases(self) -> List[str]:
         """All that have a folder, unfinished ones too."""
@@ -136,7 +153,8 @@ class Store:
 
         Returns:
             "from" and "to", the releases; "before", the release.json that was in the place of the
-            one switched to; and "switch", by which the history knows this very one.
+            one switched to; "event", what it is to be; and "switch", by which the history knows
+            this very one.
         """
         found = _read_json(self._pending)
         return found if isinstance(found, dict) else None
@@ -173,33 +191,32 @@ class Store:
     def stage(self, manifest: Manifest) -> Path:
         """Put a bundle's files into its release; all of them have been received.
 
-        With them goes this program, if it is one file: the release is served with it, until the
-        next one comes with its own.
+        With them goes this program, if it is one file: it serves the release from the switch on.
         """
         folder = self.folder(manifest.id)
         for file in manifest.files:
             self.content.link(file.sha256, folder / file.path)
-        about = self.about(manifest.id) or {}
-        own = folder / PROGRAM
-        whole = own.is_file() and about.get("program") == sha256_of(own)
-        if HOME.is_file() and not whole:  # a whole one stays: a server may be reading from it
-            self.content.link(self.content.add(HOME), own)
+        if HOME.is_file():
+            self.content.add(HOME)
+        self._lead_to_program(manifest.id)
         return folder
 
     # Switching
 
-    def switch(self, release: str, about: Dict[str, Any]) -> None:
+    def switch(self, release: str, about: Dict[str, Any], event: str = DEPLOYED) -> None:
         """Make a release the current one: for the time being, until `confirm`.
 
         Args:
             about: what its release.json shall say.
+            event: what it will be once it is confirmed.
         """
         folder, before = self.folder(release), self.about(release)
         sync_tree(folder)
-        was = {"from": self.current(), "to": release, "before": before, "switch": uuid4().hex}
-        write_json(self._pending, was)
+        was = {"from": self.current(), "to": release, "before": before, "event": event}
+        write_json(self._pending, dict(was, switch=uuid4().hex))
         if before != about:
             write_json(folder / RELEASE, about)
+        self._lead_to_program(release)
         self._point(release)
 
     def renew(self) -> None:
@@ -231,6 +248,8 @@ class Store:
         about = self.about(tried)
         if about is not None and isinstance(was.get("before"), dict) and about != was["before"]:
             write_json(self.folder(str(tried)) / RELEASE, was["before"])
+        if about is not None:
+            self._lead_to_program(str(tried))
         if moved and before == tried:  # the same release with another engine
             self._point(before)
         with suppress(OSError):  # a full disk must not stand in the way back
@@ -243,11 +262,23 @@ class Store:
         if release is None:
             remove(self._current)
         else:
-            temporary = self.root / (TEMPORARY + self._current.name)
-            remove(temporary)
-            temporary.symlink_to("releases/" + release)
-            temporary.replace(self._current)
+            _link(self._current, "releases/" + release)
         sync(self.root)
+
+    def _lead_to_program(self, release: str) -> None:
+        """Let program.pyz be what release.json says: a link, for whoever starts it by that name.
+
+        It is no file of its own. Python opens a zip file by its path each time that it imports,
+        so one that runs must never become another; those in files/ never do.
+        """
+        link, program = self.folder(release) / PROGRAM, self.program(release)
+        target = None if program is None else "../../files/" + program.name
+        now = os.readlink(str(link)) if link.is_symlink() else None  # noqa: PTH115
+        if target is None:
+            remove(link)
+        elif now != target:
+            _link(link, target)
+        sync(link.parent)
 
     def _forget_pending(self) -> None:
         remove(self._pending)
@@ -294,7 +325,8 @@ class Store:
         """Remove all releases but the current one and those before it.
 
         Args:
-            keep: how many stay, the current one among them; at least 1.
+            keep: how many stay, the current one among them; at least 1. With those that go, all
+                files go that nobody needs.
             spare: one more that stays.
 
         Returns:
@@ -317,6 +349,7 @@ class Store:
             for sha256 in contents - kept:
                 self.content.forget(sha256)
             shutil.rmtree(str(folder))
+        self.content.sweep(kept, OLD)
         return gone
 
     def _contents(self, release: str) -> Set[str]:
@@ -325,10 +358,17 @@ class Store:
         files = document.get("files") if isinstance(document, dict) else None
         files = files if isinstance(files, list) else []
         found = [f.get("sha256") for f in files if isinstance(f, dict)]
-        program = self.folder(release) / PROGRAM
-        if program.is_file():
-            found.append(sha256_of(program))
+        about = _read_json(self.folder(release) / RELEASE)
+        found.append(about.get("program") if isinstance(about, dict) else None)
         return {sha for sha in found if isinstance(sha, str) and _SHA256.fullmatch(sha)}
+
+
+def _link(path: Path, target: str) -> None:
+    """Make `path` a link, in the place of what it was."""
+    temporary = path.with_name(TEMPORARY + path.name)
+    remove(temporary)
+    temporary.symlink_to(target)
+    temporary.replace(path)
 
 
 def _write_if_other(path: Path, data: bytes) -> None:
