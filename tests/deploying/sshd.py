@@ -1,5 +1,6 @@
 """Devices on this machine: each an OpenSSH server with a home folder and a Python of its own."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -10,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,9 +52,11 @@ def need(program: Path, package: str) -> None:
     """
     if not program.exists() and os.getuid() == 0 and shutil.which("apt-get"):
         install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", package]
-        for command in (["apt-get", "update", "-qq"], install):
-            environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-            subprocess.run(command, capture_output=True, env=environment)
+        with Path(tempfile.gettempdir(), "edgetrt-tests-install.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # the tests run in several processes
+            for command in [] if program.exists() else (["apt-get", "update", "-qq"], install):
+                environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+                subprocess.run(command, capture_output=True, env=environment)
     if not program.exists():
         cannot(f"{program} is missing; as root: apt-get install {package}")
 
@@ -102,7 +106,9 @@ def free_port() -> int:
     raise OSError("no free port")
 
 
-_ports = iter(random.sample(range(20000, 32000), 12000))
+# Each process of the tests has its own: another's device may be down just now.
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+_ports = iter(random.sample(range(20000 + 3000 * (WORKER % 4), 23000 + 3000 * (WORKER % 4)), 3000))
 
 
 def device_python(folder: Path) -> Path:
