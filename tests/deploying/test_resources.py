@@ -13,7 +13,7 @@ import pytest
 from faults import some, wait_for, wait_until_stopped
 from fleet import Fleet
 from host import Host
-from sshd import Device, cannot
+from sshd import Device
 from watching import Client
 
 DISK = 48 << 20  # bytes
@@ -28,7 +28,7 @@ def small_disk(device: Device) -> Iterator[Path]:
     device.root.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", str(device.root)]
     if subprocess.run(mount, capture_output=True).returncode:
-        cannot("this user can't mount a small disk")
+        pytest.skip("this user can't mount a small disk")
     try:
         subprocess.run(["cp", "-a", f"{kept}/.", str(device.root)], check=True)
         yield device.root / "ballast"
