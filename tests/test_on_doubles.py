@@ -9,10 +9,14 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from known import KNOWN
 from play import environment
+
+if TYPE_CHECKING:
+    from tests.conftest import Finished
 
 TESTS = Path(__file__).parent
 # Each way to call TensorRT, on a board that has it: by index, by name, typed by flags or by graph.
@@ -92,6 +96,34 @@ def run(tmp_path: Path) -> Path:
     (tmp_path / "run" / "model").mkdir()
     (tmp_path / "run" / "model" / "labels.txt").write_text("a\nb\nc\n")
     return tmp_path / "run"
+
+
+@pytest.fixture(scope="module")
+def bundle(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `edgetrt bundle` makes of a run."""
+    file = tmp_path_factory.mktemp("bundle") / "model.edgetrt"
+    command = [sys.executable, "-m", "pipeline.cli", "bundle", "--unsigned"]
+    flags = ["--run", str(finished.folder), "--out", str(file)]
+    subprocess.run([*command, *flags], check=True, cwd=TESTS.parent, timeout=100)
+    return file
+
+
+@pytest.mark.parametrize("board", ["TX2", "Orin"])
+def test_bundle_is_deployed(board: str, bundle: Path, driver: Path, tmp_path: Path) -> None:
+    version, capability = BOARDS[board]
+    known = environment(version, EDGETRT_DOUBLE_CC=capability, LD_LIBRARY_PATH=str(driver),
+                        XDG_CACHE_HOME=str(tmp_path / "cache"))  # fmt: skip
+    given = ["install", bundle, "--allow-unsigned", "--root", tmp_path / "root", "--json"]
+    found = json.loads(device(given, known, 0).stdout)
+    precisions = ["fp32", "fp16"] if board == "TX2" else ["fp32", "fp16", "int8"]
+    sm = "sm" + capability.replace(".", "")
+    assert set(found["engines"]) == {f"tensorrt-{precision}-{sm}" for precision in precisions}
+    assert {engine["status"] for engine in found["engines"].values()} == {"passed"}
+    assert found["engine"] in found["engines"]
+    assert not json.loads(device(given, known, 0).stdout)["changed"]
+    if board == "TX2":
+        refused = device([*given, "--precision", "int8"], known, 1)
+        assert "has no INT8 instructions" in refused.stderr
 
 
 def test_nobody_reads_what_the_device_program_prints() -> None:
