@@ -99,7 +99,8 @@ def test_connections_to_the_jump_host_are_closed(behind: Behind) -> None:
              "root": str(behind.board.home / name)}
             for name in names
         ],
-        "script": 'step("check"); time.sleep(0.2); step("check", "done"); say(event="result")',
+        "script": 'step("check"); time.sleep(0.2); step("check", "done"); '
+        'say(event="result", release="0123")',
         "rollout": {"canary": 0, "batch": 9, "max_failures": 9, "parallel": 3},
         "known_hosts": str(behind.home / ".ssh" / "known_hosts"),
         "log": None,

@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -91,8 +92,8 @@ def test_what_a_killed_launcher_left_goes_with_the_next(play: Played, tmp_path: 
         for launcher in (killed, working):
             assert launcher.stdout is not None
             assert b"program" in launcher.stdout.readline()
-        while len(list((root / "files").iterdir())) < 2:
-            pass
+        while len(list(root.glob("files/*"))) < 2:
+            time.sleep(0.01)
         killed.kill()
         killed.wait()
         script = 'say(event="result")'
