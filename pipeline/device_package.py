@@ -10,6 +10,10 @@ from engines.files import write_bytes
 from pipeline.errors import UsageError
 
 MAIN = """import sys
+try:
+    import numpy
+except ImportError as error:
+    sys.exit("edgetrt-device: numpy can't be imported (%s); apt-get install python3-numpy" % error)
 from benchmarks.device.cli import main
 sys.exit(main())
 """

@@ -24,6 +24,7 @@ def build(
     pictures: Optional[Path],
     count: int,
     console: Console,
+    among: Sequence[str] = PRECISIONS,
 ) -> List[Dict[str, Any]]:
     """Build into the folder's engines/.
 
@@ -32,6 +33,7 @@ def build(
         precisions: None for all that this GPU is made for.
         pictures: folder of labelled pictures, for TensorRT's own calibrators.
         count: how many of its training pictures to calibrate on.
+        among: the precisions that there are graphs for, where none is asked for.
 
     Returns:
         The .json of each engine.
@@ -46,7 +48,7 @@ def build(
     if gpu is not None and target_of(gpu) in RTX_TARGETS:
         places[rtx.BACKEND] = [target_of(gpu)]
     given = list(
-        orders(backends or _installed(), precisions or _suited(settings), places, settings)
+        orders(backends or _installed(), precisions or _suited(settings, among), places, settings)
     )
     about = {"versions": device_versions()}
     made = [_build(folder, order, about, console) for order in given]
@@ -57,12 +59,12 @@ def build(
     return made
 
 
-def _suited(settings: Settings) -> List[str]:
+def _suited(settings: Settings, among: Sequence[str]) -> List[str]:
     """The precisions that this GPU is made for, or all by force."""
     gpu = gpu_here()
     if gpu is None or settings.force:
-        return list(PRECISIONS)
-    return [p for p in PRECISIONS if refusal(p, gpu.compute_capability) is None]
+        return list(among)
+    return [p for p in among if refusal(p, gpu.compute_capability) is None]
 
 
 def _installed() -> List[str]:

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -44,6 +45,15 @@ def test_holds_what_a_device_needs_and_no_more(tmp_path: Path) -> None:
 def test_command_says_what_to_do_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["device-package", "--out", str(tmp_path / "here" / "device.pyz")]) == 0
     assert "python3 device.pyz doctor" in capsys.readouterr().err
+
+
+def test_says_that_numpy_is_missing(tmp_path: Path) -> None:
+    package(tmp_path / "device.pyz")
+    command = [sys.executable, "-S", str(tmp_path / "device.pyz"), "doctor"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("edgetrt-device: numpy can't be imported (")
+    assert done.stderr.count("\n") == 1
 
 
 def test_runs_under_the_oldest_interpreter_at_hand(tmp_path: Path) -> None:

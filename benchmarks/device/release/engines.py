@@ -130,8 +130,9 @@ def make(folder: Path, manifest: Manifest, asked: Asked, console: Console) -> Li
         EngineError: one of a precision that was asked for could not be built, or none at all.
     """
     with Folder(folder, writes=True) as run:
-        made = build(run, asked.engines, asked.precisions, SETTINGS, None, 0, console)
-    return [sidecar for sidecar in made if sidecar["precision"] in manifest.precisions]
+        return build(
+            run, asked.engines, asked.precisions, SETTINGS, None, 0, console, manifest.precisions
+        )
 
 
 def self_test(
