@@ -1,5 +1,6 @@
 """Files that are either whole or not there: temporary name, fsync, rename."""
 
+import ctypes
 import hashlib
 import json
 import os
@@ -48,9 +49,14 @@ def remove(path: Path) -> None:
 
 
 def remove_temporaries() -> None:
-    """Remove what is being written now: the process is about to end."""
+    """Remove what is being written now: the process is about to end.
+
+    Python's lock is held all the while, which os.unlink gives up: another thread would go on, and
+    open the next file or miss this one.
+    """
+    unlink = ctypes.PyDLL(None).unlink
     for temporary in tuple(_temporaries):
-        remove(temporary)
+        unlink(os.fsencode(str(temporary)))
 
 
 def write_bytes(path: Path, data: bytes) -> None:

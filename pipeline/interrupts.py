@@ -30,9 +30,9 @@ def end_on_signals() -> None:
 
 def _wait(heeded: set[signal.Signals], stderr: int) -> None:
     number = signal.sigwait(heeded)
-    remove_temporaries()
     with suppress(OSError):
         if os.isatty(stderr):
             os.write(stderr, SHOW_CURSOR + b"\n")
         os.write(stderr, b"edgetrt: interrupted; the same command goes on where it can\n")
+    remove_temporaries()
     os._exit(128 + number)
