@@ -2,7 +2,13 @@
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
+
+from engines.files import remove
+
+SUFFIX = ".cache"
+MOST = 50  # files of a kind that are kept
 
 
 def cache_file(*parts: str) -> Path:
@@ -12,4 +18,18 @@ def cache_file(*parts: str) -> Path:
     """
     home = os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
     name = "-".join(re.sub(r"[^A-Za-z0-9]+", "_", part) for part in parts)
-    return Path(home) / "edgetrt" / (name + ".cache")
+    return Path(home) / "edgetrt" / (name + SUFFIX)
+
+
+def forget_oldest(path: Path) -> None:
+    """Keep no more than `MOST` files of the kind of this one, which was just written.
+
+    Their kind is their first word. What belongs to one has its name, with another suffix.
+    """
+    kind = path.name.partition("-")[0]
+    with suppress(OSError):  # another process does the same
+        found = list(path.parent.glob("{}-*{}".format(kind, SUFFIX)))
+        found.sort(key=lambda file: file.stat().st_mtime)
+        for old in found[:-MOST]:
+            for file in path.parent.glob(old.stem + ".*"):
+                remove(file)

@@ -134,10 +134,10 @@ def load_engine(folder: Union[str, Path], sidecar: Dict[str, Any]) -> Engine:
         raise EngineError("{} can't run here: {}".format(sidecar["name"], reason))
     path = Path(folder) / sidecar["file"]
     try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        data = path.read_bytes()  # once: what is loaded is what was checked
     except OSError as error:
         raise EngineError("{} can't be read: {}".format(path, error.strerror)) from error
-    if digest != sidecar["sha256"]:
+    if hashlib.sha256(data).hexdigest() != sidecar["sha256"]:
         raise EngineError("{} is not the file that was built; build it again".format(path))
-    engine: Engine = module_of(sidecar["backend"]).load(str(path), sidecar["precision"])
+    engine: Engine = module_of(sidecar["backend"]).load(data, str(path), sidecar["precision"])
     return engine

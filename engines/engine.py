@@ -6,6 +6,8 @@ from typing import Any, Dict, Iterable, Iterator, NamedTuple, Optional, Tuple
 
 import numpy as np
 
+PIXELS = np.dtype(np.uint8)
+
 
 class EngineError(Exception):
     """An engine could not be built, loaded or run; the message says why and what to do."""
@@ -103,7 +105,7 @@ class Engine(ABC):
                     self.backend, *wanted, pictures.shape
                 )
             )
-        if pictures.dtype != np.uint8:
+        if pictures.dtype != PIXELS:
             raise EngineError(
                 "{} takes uint8 pixels; received {}".format(self.backend, pictures.dtype)
             )

@@ -3,7 +3,7 @@
 import json
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Union
 
 import numpy as np
 
@@ -52,28 +52,31 @@ def build(
     options = _session_options()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.optimized_model_filepath = engine_path
-    _session(onnx_path, options)
+    _session(onnx_path, onnx_path, options)
     return {"options": {"graph_optimization_level": "all", "threads": processors()}}
 
 
-def load(path: str, precision: str) -> Engine:
-    """The engine in `path`, which `build` wrote.
+def load(data: bytes, path: str, precision: str) -> Engine:
+    """An engine that `build` wrote.
+
+    Args:
+        data: the engine.
+        path: where it is from.
 
     Raises:
         EngineError: it is no graph, or none for this ONNX Runtime.
     """
-    import onnxruntime
-
-    return OnnxRuntimeEngine(path, precision, onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL)
+    return OnnxRuntimeEngine(data, path, precision, optimize=False)
 
 
-def load_graph(onnx_path: str, precision: str = "fp32") -> Engine:
-    """An engine straight from an ONNX graph, for use in this process only."""
-    import onnxruntime
+def load_graph(onnx_path: str, precision: str = "fp32", optimize: bool = True) -> Engine:
+    """An engine straight from an ONNX graph, for use in this process only.
 
-    return OnnxRuntimeEngine(
-        onnx_path, precision, onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    )
+    Args:
+        optimize: whether ONNX Runtime may change the graph for speed; INT8 then answers
+            otherwise, as whole layers are computed in integers.
+    """
+    return OnnxRuntimeEngine(Path(onnx_path).read_bytes(), onnx_path, precision, optimize)
 
 
 class OnnxRuntimeEngine(Engine):
@@ -81,15 +84,16 @@ class OnnxRuntimeEngine(Engine):
 
     backend = BACKEND
 
-    def __init__(self, path: str, precision: str, optimized: Any) -> None:
-        """Load the graph in `path`.
+    def __init__(self, data: bytes, path: str, precision: str, optimize: bool) -> None:
+        """Load a graph.
 
         Args:
-            optimized: ONNX Runtime's level of optimization.
+            path: where it is from.
+            optimize: whether it may be changed for speed.
         """
         self.precision = precision
-        self._path, self._optimized = path, optimized
-        self._session = session = _session(path, self._options())
+        self._data, self._path, self._optimize = data, path, optimize
+        self._session = session = _session(data, path, self._options())
         source, result = session.get_inputs()[0], session.get_outputs()[0]
         self.input = TensorSpec(source.name, (None, *tuple(source.shape[1:])), "float32")
         self.output = TensorSpec(result.name, (None, *tuple(result.shape[1:])), "float32")
@@ -100,14 +104,14 @@ class OnnxRuntimeEngine(Engine):
         return self._run(self._session, pictures)
 
     def layer_times(self, pictures: np.ndarray, runs: int = 10) -> Dict[str, float]:
-        """See `Engine.layer_times`; another session reads the engine's file again for it."""
+        """See `Engine.layer_times`; another session is made for it."""
         self.check_pictures(pictures)
         try:
             with tempfile.TemporaryDirectory() as folder:
                 options = self._options()
                 options.enable_profiling = True
                 options.profile_file_prefix = str(Path(folder) / "profile")
-                session = _session(self._path, options)
+                session = _session(self._data, self._path, options)
                 for _ in range(runs + 1):
                     self._run(session, pictures)
                 profile = Path(session.end_profiling()).read_text(encoding="utf-8")
@@ -116,8 +120,11 @@ class OnnxRuntimeEngine(Engine):
             raise EngineError("ONNX Runtime can't be profiled: {}".format(error)) from error
 
     def _options(self) -> Any:
-        options = _session_options()
-        options.graph_optimization_level = self._optimized
+        import onnxruntime
+
+        levels, options = onnxruntime.GraphOptimizationLevel, _session_options()
+        best, none = levels.ORT_ENABLE_ALL, levels.ORT_DISABLE_ALL
+        options.graph_optimization_level = best if self._optimize else none
         return options
 
     def _run(self, session: Any, pictures: np.ndarray) -> np.ndarray:
@@ -155,10 +162,10 @@ def _session_options() -> Any:
     return options
 
 
-def _session(path: str, options: Any) -> Any:
+def _session(source: Union[bytes, str], path: str, options: Any) -> Any:
     import onnxruntime
 
     try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime's own exception types are not public
         raise EngineError("ONNX Runtime can't load {}: {}".format(path, error)) from error

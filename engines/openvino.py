@@ -87,16 +87,19 @@ def compile_graph(onnx_path: str, compute: str, hint: str, profiled: bool = Fals
         ) from error
 
 
-def load(path: str, precision: str) -> Engine:
-    """The engine in `path`, which `build` wrote.
+def load(data: bytes, path: str, precision: str) -> Engine:
+    """An engine that `build` wrote.
+
+    Args:
+        data: the engine.
+        path: where it is from.
 
     Raises:
         EngineError: it is no such file, or one of another version.
     """
     compute = _compute_type(precision)
-    blob = Path(path).read_bytes()
     return OpenVINOEngine(
-        lambda hint, profiled=False: _import(blob, compute, hint, profiled, path), precision
+        lambda hint, profiled=False: _import(data, compute, hint, profiled, path), precision
     )
 
 

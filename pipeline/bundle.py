@@ -175,7 +175,7 @@ def _origin(run: Run, dataset: Dataset, quantized: dict[str, Any]) -> dict[str, 
 
 def _input(run: Run, precision: str) -> dict[str, Any]:
     engine: Engine
-    with onnx_runtime.load(str(run.onnx(precision)), precision) as engine:
+    with onnx_runtime.load_graph(str(run.onnx(precision)), precision, optimize=False) as engine:
         name, (_, height, width, channels), _ = engine.input
     return {
         "name": name,

@@ -137,14 +137,16 @@ class _Graphs:
     def __init__(self, run: Run, precisions: list[str]) -> None:
         self._precisions = precisions
         self._engines: dict[str, Engine] = {
-            name: onnx_runtime.load(str(run.onnx(name)), name) for name in precisions
+            name: onnx_runtime.load_graph(str(run.onnx(name)), name, optimize=False)
+            for name in precisions
         }
         if "int8" in precisions:
             # By this processor's quicker arithmetic, solar cells differ by up to 0.11; by the
             # graph that is half FP16, by up to 0.23.
             self._engines["fast"] = onnx_runtime.load_graph(str(run.onnx("int8")), "int8")
             if run.onnx(MIXED).is_file():
-                self._engines[MIXED] = onnx_runtime.load(str(run.onnx(MIXED)), "int8")
+                mixed = onnx_runtime.load_graph(str(run.onnx(MIXED)), "int8", optimize=False)
+                self._engines[MIXED] = mixed
         _, height, width, _ = self._engines[precisions[0]].input.shape
         self.size = int(height or 0), int(width or 0)
 

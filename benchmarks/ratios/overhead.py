@@ -133,7 +133,7 @@ def _bare_tensorrt(plan: Path) -> Iterator[Infer]:
     import pycuda.driver as cuda
     import tensorrt
 
-    with Device().current():
+    with Device():
         runtime = tensorrt.Runtime(log_of(tensorrt).logger)
         engine = runtime.deserialize_cuda_engine(plan.read_bytes())
         context = engine.create_execution_context()

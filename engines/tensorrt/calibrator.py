@@ -11,7 +11,7 @@ from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from engines.cache import cache_file
+from engines.cache import cache_file, forget_oldest
 from engines.engine import EngineError
 from engines.files import sha256_of
 from engines.preprocess import load_good
@@ -83,11 +83,12 @@ def calibration(
         made.append(_make_calibrator(trt, settings.int8, reads, shape, None, device))
         return made[0]
 
-    with device.current():
+    with device:
         yield make
         if made[0].written:
             with suppress(OSError):  # the next build calibrates again, and nothing else
                 calibration_cache.keep(place, made[0].written, *fits)
+                forget_oldest(place)
 
 
 def _advice(settings: Settings, version: str, reason: str) -> str:
@@ -133,7 +134,7 @@ def _make_calibrator(
                 # A last batch that is not full is filled up with its own pictures.
                 self._buffer.host[:] = np.resize(np.stack(some), (BATCH, *shape))
                 stream = device.stream()
-                self._buffer.upload(BATCH, stream)
+                self._buffer.upload(stream)
                 stream.synchronize()
                 return [self._buffer.pointer]
             except Exception as error:

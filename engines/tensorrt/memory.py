@@ -1,7 +1,7 @@
 """Memory on the GPU, and the order of work on it: all that is done through pycuda.
 
-Whatever is made here is used and freed inside `with device.current():`, in any thread. pycuda's
-contexts are a stack in each thread, and a thread that ends with one left on it aborts the process.
+Whatever is made here is used and freed inside `with device:`, in any thread. pycuda's contexts are
+a stack in each thread, and a thread that ends with one left on it aborts the process.
 """
 
 from contextlib import contextmanager
@@ -25,9 +25,9 @@ def unavailable() -> Optional[str]:
 
 
 class Device:
-    """The first GPU.
+    """The first GPU. Inside `with device:` this thread works on it.
 
-    Raises EngineError if CUDA shows none.
+    There EngineError is raised for every error of CUDA; and here, if CUDA shows no GPU.
 
     Attributes:
         unified: whether it shares its memory with the processor, as a Jetson's does: nothing is
@@ -48,20 +48,16 @@ class Device:
                 self._context = device.make_context()
                 cuda.Context.pop()
             self.unified = bool(device.get_attribute(cuda.device_attribute.INTEGRATED))
+        self._push, self._pop = self._context.push, cuda.Context.pop
 
-    @contextmanager
-    def current(self) -> Iterator[None]:
-        """Let this thread work on the GPU.
+    def __enter__(self) -> "Device":
+        self._push()
+        return self
 
-        Raises:
-            EngineError: for every error of CUDA inside.
-        """
-        self._context.push()
-        try:
-            with _errors(self._cuda):
-                yield
-        finally:
-            self._cuda.Context.pop()
+    def __exit__(self, kind: Any, error: Optional[BaseException], trace: Any) -> None:
+        self._pop()
+        if error is not None:
+            _tell(self._cuda, error)
 
     def stream(self) -> Any:
         """A new CUDA stream: work on it is done in order."""
@@ -94,32 +90,43 @@ class Buffer:
         else:
             self._memory = cuda.mem_alloc(int(self.host.nbytes))
             self.pointer = int(self._memory)
+        self._copied = self.host
 
-    def upload(self, rows: int, stream: Any) -> None:
-        """Start to copy the first rows to the GPU; nothing to do where memory is unified."""
-        if self._memory is not None:
-            self._cuda.memcpy_htod_async(self.pointer, self.host[:rows], stream)
+    def copy_only(self, rows: int) -> None:
+        """Let `upload` and `download` copy the first rows; until then they copy all."""
+        self._copied = self.host[:rows]
 
-    def download(self, rows: int, stream: Any) -> None:
-        """Start to copy the first rows from the GPU; nothing to do where memory is unified."""
+    def upload(self, stream: Any) -> None:
+        """Start to copy to the GPU; nothing to do where memory is unified."""
         if self._memory is not None:
-            self._cuda.memcpy_dtoh_async(self.host[:rows], self.pointer, stream)
+            self._cuda.memcpy_htod_async(self.pointer, self._copied, stream)
+
+    def download(self, stream: Any) -> None:
+        """Start to copy from the GPU; nothing to do where memory is unified."""
+        if self._memory is not None:
+            self._cuda.memcpy_dtoh_async(self._copied, self.pointer, stream)
 
     def free(self) -> None:
         """Give the memory back; nothing may be at work on it."""
         if self._memory is not None:
             self._memory.free()
-        del self._memory, self.host
+        del self._memory, self._copied, self.host
 
 
 @contextmanager
 def _errors(cuda: Any) -> Iterator[None]:
     try:
         yield
-    except cuda.MemoryError as error:
+    except cuda.Error as error:
+        _tell(cuda, error)
+
+
+def _tell(cuda: Any, error: BaseException) -> None:
+    """Raise EngineError for an error of CUDA, and nothing for others."""
+    if isinstance(error, cuda.MemoryError):
         raise EngineError(
             "the GPU's memory is full ({}); end other programs on it, or build for a smaller "
             "--batch".format(error)
         ) from error
-    except cuda.Error as error:
+    if isinstance(error, cuda.Error):
         raise EngineError("CUDA failed: {}".format(error)) from error

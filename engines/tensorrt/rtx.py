@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Dict, Optional
 
-from engines.cache import cache_file
+from engines.cache import cache_file, forget_oldest
 from engines.engine import Engine, EngineError
 from engines.files import write_bytes
 from engines.settings import DEFAULT, Settings
@@ -80,6 +80,7 @@ class CachedContexts(Contexts):
         if data != self._before:
             with suppress(OSError):  # the next start is slower then, and nothing else
                 write_bytes(self._path, data)
+                forget_oldest(self._path)
 
 
 def unavailable() -> Optional[str]:
@@ -155,13 +156,17 @@ def build(
     )
 
 
-def load(path: str, precision: str) -> Engine:
-    """The engine in `path`, which `build` wrote and `cannot_run` has nothing against.
+def load(data: bytes, path: str, precision: str) -> Engine:
+    """An engine that `build` wrote and `cannot_run` has nothing against.
+
+    Args:
+        data: the engine; it was checked before, as it is native code.
+        path: where it is from.
 
     Raises:
         EngineError: TensorRT-RTX refuses it, or CUDA fails.
     """
-    return TensorRTEngine(Rtx(_module()), BACKEND, precision, path)
+    return TensorRTEngine(Rtx(_module()), BACKEND, precision, data, path)
 
 
 def version() -> Optional[str]:

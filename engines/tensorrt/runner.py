@@ -1,8 +1,6 @@
 """Running a TensorRT engine: batches in lanes, as many at a time as there are callers."""
 
 from collections import deque
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Deque, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
@@ -34,8 +32,14 @@ class TensorRTEngine(Engine):
         picture: height, width and channels of one.
     """
 
-    def __init__(self, dialect: Dialect, backend: str, precision: str, path: str) -> None:
-        """Load the engine in `path`, which was checked before: it is native code.
+    def __init__(
+        self, dialect: Dialect, backend: str, precision: str, plan: bytes, path: str
+    ) -> None:
+        """Load an engine.
+
+        Args:
+            plan: the engine; it was checked before, as it is native code.
+            path: where it is from.
 
         Raises:
             EngineError: it was built by another TensorRT or for another GPU, or CUDA fails.
@@ -43,8 +47,7 @@ class TensorRTEngine(Engine):
         self.backend, self.precision = backend, precision
         self._trt, self._log, self._device = dialect.trt, log_of(dialect.trt), Device()
         self._idle: List[_Lane] = []
-        plan = Path(path).read_bytes()
-        with self._device.current():
+        with self._device:
             self._log.clear()
             self._runtime = dialect.trt.Runtime(self._log.logger)
             self._engine = self._runtime.deserialize_cuda_engine(plan)
@@ -68,9 +71,8 @@ class TensorRTEngine(Engine):
         if len(pictures) > largest:
             parts = range(0, len(pictures), largest)
             return np.concatenate([self.infer(pictures[i : i + largest]) for i in parts])
-        with self._device.current(), self._lane() as lane:
-            lane.start(pictures)
-            return lane.finish()
+        with self._device:
+            return self._answer(pictures)
 
     def stream(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """See `Engine.stream`: a batch is copied while the one before it is computed."""
@@ -85,24 +87,23 @@ class TensorRTEngine(Engine):
                         yield self._finish(working)
                     yield self.infer(pictures)
                     continue
-                with self._device.current():
+                with self._device:
                     lane = self._take_lane()
                     working.append(lane)
                     lane.start(pictures)
             while working:
                 yield self._finish(working)
         finally:
-            with self._device.current():
+            with self._device:
                 for lane in working:  # of a stream that was not read to its end
                     lane.free()
 
     def infer_timed(self, pictures: np.ndarray) -> Tuple[np.ndarray, GpuTimes]:
         """`infer` for at most the largest batch, and what the GPU's clock says of it."""
         self.check_pictures(pictures)
-        with self._device.current(), self._lane() as lane:
+        with self._device:
             moments = [self._device.event() for _ in range(4)]
-            lane.start(pictures, moments)
-            answer = lane.finish()
+            answer = self._answer(pictures, moments)
             spans = (a.time_till(b) for a, b in zip(moments, moments[1:]))
             return answer, GpuTimes(*spans)
 
@@ -116,9 +117,9 @@ class TensorRTEngine(Engine):
             runs: how many are averaged, after one that is not.
         """
         self.check_pictures(pictures)
-        with self._device.current():
+        with self._device:
             lane = self._new_lane()  # a profiler can't be taken off its context again
-            lane.forget_graphs()  # it sees each layer only where they are started one by one
+            lane.record = False  # it sees each layer only where they are started one by one
             try:
                 lane.start(pictures)
                 lane.finish()
@@ -143,23 +144,24 @@ class TensorRTEngine(Engine):
         """See `Engine.close`; no thread may be at work."""
         if self._engine is None:
             return
-        with self._device.current():
+        with self._device:
             self._contexts.save()
             while self._idle:
                 self._idle.pop().free()
             # In the order in which one rests on the other.
             self._contexts = self._engine = self._runtime = None
 
-    @contextmanager
-    def _lane(self) -> Iterator["_Lane"]:
-        """A lane for one batch; one in which something failed is not used again."""
+    def _answer(self, pictures: np.ndarray, moments: Optional[List[Any]] = None) -> np.ndarray:
+        """A batch through a lane; one in which something failed is not used again."""
         lane = self._take_lane()
         try:
-            yield lane
+            lane.start(pictures, moments)
+            answer = lane.finish()
         except BaseException:
             lane.free()
             raise
         self._idle.append(lane)
+        return answer
 
     def _take_lane(self) -> "_Lane":
         try:
@@ -174,7 +176,7 @@ class TensorRTEngine(Engine):
         return _Lane(self._device, self._tensors, context, self._log, self.graphs)
 
     def _finish(self, working: Deque["_Lane"]) -> np.ndarray:
-        with self._device.current():
+        with self._device:
             answer = working[0].finish()
         self._idle.append(working.popleft())
         return answer
@@ -184,20 +186,24 @@ class _Lane:
     """An execution context with a stream and buffers, for one batch at a time.
 
     Contexts are not to be shared by threads, and buffers are made once, for the largest batch.
+
+    Attributes:
+        record: whether a batch is recorded as a CUDA graph when its size comes a second time.
     """
 
     def __init__(
-        self, device: Device, tensors: Tensors, context: Any, log: Log, graphs: bool
+        self, device: Device, tensors: Tensors, context: Any, log: Log, record: bool
     ) -> None:
-        self.context = context
-        self._graphs: Optional[Dict[int, Graph]] = {} if graphs else None  # by number of rows
+        self.context, self.record = context, record
+        self._graph: Optional[Graph] = None
         self._tensors, self._log = tensors, log
-        largest = tensors.batch[1]
+        self._smallest, largest = tensors.batch
         self._stream = device.stream()
+        self._handle = self._stream.handle
         self._source = device.buffer((largest, *tensors.input.shape[1:]))
         self._result = device.buffer((largest, *tensors.output.shape[1:]))
         self._bound = tensors.bind(context, self._source.pointer, self._result.pointer)
-        self._picture = tensors.input.shape[1:]
+        self._pixels, self._answers = self._source.host, self._result.host
         self._rows = self._pictures = 0
 
     def start(self, pictures: np.ndarray, moments: Optional[List[Any]] = None) -> None:
@@ -208,45 +214,21 @@ class _Lane:
                 whatever the buffer holds is computed beside them.
             moments: four events to record: before, after upload, compute and download.
         """
-        self._pictures = len(pictures)
-        np.copyto(self._source.host[: self._pictures], pictures)
-        rows = max(self._pictures, self._tensors.batch[0])
-        recorded = None if moments else self._graphs and self._graphs.get(rows)
-        if recorded:
-            recorded.launch(self._stream.handle)
-            return
-        changed = rows != self._rows
-        if changed:
-            if not self._tensors.set_shape(self.context, (rows, *self._picture)):
-                raise EngineError(
-                    "TensorRT refuses a batch of {}: {}".format(rows, self._log.error())
-                )
-            self._rows = rows
-        if self._graphs is None or moments or changed:
-            self._enqueue(rows, iter(moments or ()))
+        changed = len(pictures) != self._pictures and self._resize(len(pictures))
+        self._pixels[...] = pictures
+        if moments is not None:
+            self._enqueue_timed(*moments)
+        elif changed or not self.record:
+            self._enqueue()
         else:  # TensorRT's preparations for the shape were made in the run before
-            stream = self._stream.handle
-            self._graphs[rows] = record(stream, lambda: self._enqueue(rows, iter(())))
-            self._graphs[rows].launch(stream)
-
-    def _enqueue(self, rows: int, marks: Iterator[Any]) -> None:
-        self._mark(marks)
-        self._source.upload(rows, self._stream)
-        self._mark(marks)
-        if not self._tensors.enqueue(self.context, self._bound, self._stream.handle):
-            raise EngineError("TensorRT can't run the batch: {}".format(self._log.error()))
-        self._mark(marks)
-        self._result.download(rows, self._stream)
-        self._mark(marks)
-
-    def forget_graphs(self) -> None:
-        """Start every batch call by call."""
-        self._graphs = None
+            if self._graph is None:
+                self._graph = record(self._handle, self._enqueue)
+            self._graph.launch(self._handle)
 
     def finish(self) -> np.ndarray:
         """Wait for the batch; its answers."""
         self._stream.synchronize()
-        answer: np.ndarray = self._result.host[: self._pictures].copy()
+        answer: np.ndarray = self._answers.copy()
         return answer
 
     def free(self) -> None:
@@ -254,16 +236,51 @@ class _Lane:
         try:
             self._stream.synchronize()
         finally:
-            for graph in (self._graphs or {}).values():
-                graph.free()
+            self._forget_graph()
+            del self._pixels, self._answers  # else the memory outlives what is freed next
             self._source.free()
             self._result.free()
             del self.context, self._stream
 
-    def _mark(self, marks: Iterator[Any]) -> None:
-        moment = next(marks, None)
-        if moment is not None:
-            moment.record(self._stream)
+    def _resize(self, pictures: int) -> bool:
+        """Be ready for so many; whether TensorRT is told another shape."""
+        rows = max(pictures, self._smallest)
+        changed = rows != self._rows
+        if changed:
+            if not self._tensors.set_shape(self.context, (rows, *self._tensors.input.shape[1:])):
+                raise EngineError(
+                    "TensorRT refuses a batch of {}: {}".format(rows, self._log.error())
+                )
+            self._forget_graph()  # a context may be told no other shape while one is in use
+            self._source.copy_only(rows)
+            self._result.copy_only(rows)
+            self._rows = rows
+        self._pixels, self._answers = self._source.host[:pictures], self._result.host[:pictures]
+        self._pictures = pictures
+        return changed
+
+    def _enqueue(self) -> None:
+        self._source.upload(self._stream)
+        self._compute()
+        self._result.download(self._stream)
+
+    def _enqueue_timed(self, begun: Any, uploaded: Any, computed: Any, downloaded: Any) -> None:
+        begun.record(self._stream)
+        self._source.upload(self._stream)
+        uploaded.record(self._stream)
+        self._compute()
+        computed.record(self._stream)
+        self._result.download(self._stream)
+        downloaded.record(self._stream)
+
+    def _compute(self) -> None:
+        if not self._tensors.enqueue(self.context, self._bound, self._handle):
+            raise EngineError("TensorRT can't run the batch: {}".format(self._log.error()))
+
+    def _forget_graph(self) -> None:
+        if self._graph is not None:
+            self._graph.free()
+            self._graph = None
 
 
 def _make_profiler(trt: Any) -> Any:

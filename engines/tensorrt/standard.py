@@ -130,15 +130,19 @@ def build(
     return made
 
 
-def load(path: str, precision: str) -> Engine:
-    """The engine in `path`, which `build` wrote and `cannot_run` has nothing against.
+def load(data: bytes, path: str, precision: str) -> Engine:
+    """An engine that `build` wrote and `cannot_run` has nothing against.
+
+    Args:
+        data: the engine; it was checked before, as it is native code.
+        path: where it is from.
 
     Raises:
         EngineError: TensorRT refuses it, or CUDA fails.
     """
     import tensorrt
 
-    return TensorRTEngine(dialect_of(tensorrt), BACKEND, precision, path)
+    return TensorRTEngine(dialect_of(tensorrt), BACKEND, precision, data, path)
 
 
 def _calibration(settings: Settings) -> Optional[str]:

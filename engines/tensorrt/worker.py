@@ -15,7 +15,7 @@ import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator
+from typing import IO, Any, Callable, Dict, Iterator
 
 import numpy as np
 
@@ -31,6 +31,7 @@ from engines.tensorrt.dialect import Dialect
 from engines.tensorrt.dialects import dialect_of
 
 ALIVE = 10.0  # seconds
+ASKED_AGAIN = 1.0  # seconds between two looks at whether another build is done
 
 
 def main() -> None:
@@ -78,7 +79,7 @@ def perform(request: Dict[str, Any], progress: Progress) -> Dict[str, Any]:
             cuda = str(find_cuda())
             measured = cache_file("timing", trt.__version__, cuda, request["target"], gpu)
             try:
-                stack.enter_context(_alone(measured.with_suffix(".lock")))
+                stack.enter_context(_alone(measured.with_suffix(".lock"), progress))
                 known = measured.read_bytes() if measured.exists() else b""
             except OSError as error:
                 measured = None
@@ -125,7 +126,9 @@ def _layers(dialect: Dialect, request: Dict[str, Any]) -> Dict[str, Any]:
 def _measure_layers(dialect: Dialect, request: Dict[str, Any]) -> Dict[str, Any]:
     from engines.tensorrt.runner import TensorRTEngine
 
-    with TensorRTEngine(dialect, "tensorrt", request["precision"], request["plan"]) as engine:
+    path, precision = request["plan"], request["precision"]
+    plan = Path(path).read_bytes()
+    with TensorRTEngine(dialect, "tensorrt", precision, plan, path) as engine:
         pictures = np.zeros((engine.batch[0], *engine.picture), np.uint8)
         return {
             "layers": json.loads(engine.layers()),
@@ -135,12 +138,22 @@ def _measure_layers(dialect: Dialect, request: Dict[str, Any]) -> Dict[str, Any]
 
 
 @contextmanager
-def _alone(lock: Path) -> Iterator[None]:
+def _alone(lock: Path, progress: Progress) -> Iterator[None]:
     """Wait until no other build is at work on this GPU: they would time each other's kernels."""
     lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        while not _take(file):
+            progress("waits for another build on this GPU", 0, 0)
+            time.sleep(ASKED_AGAIN)
         yield
+
+
+def _take(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _tell_time(tell: Callable[[str, Any], None]) -> None:

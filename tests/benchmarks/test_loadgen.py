@@ -22,7 +22,7 @@ GRAPH = Path(loadgen.__file__).parent / "device" / "known" / "model.fp32.onnx"
 
 
 def test_loadgen_agrees_with_us(quiet: Console, capfd: pytest.CaptureFixture[str]) -> None:
-    with onnx_runtime.load(str(GRAPH), "fp32") as engine:
+    with onnx_runtime.load_graph(str(GRAPH), optimize=False) as engine:
         _, height, width, _ = engine.input.shape
         pixels = np.zeros((4, int(height or 0), int(width or 0), 3), np.uint8)
         asked = []
@@ -162,7 +162,7 @@ def test_loadgen_obeys_no_file_of_the_working_directory(
 
 def test_without_loadgen(quiet: Console, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loadgen, "MODULE", "no_such_module")
-    with onnx_runtime.load(str(GRAPH), "fp32") as engine:
+    with onnx_runtime.load_graph(str(GRAPH), optimize=False) as engine:
         found = loadgen.compare(engine, "known", np.zeros((1, 1, 1, 3), np.uint8), QUICK, quiet)
     assert found == {"reason": "pip install mlcommons-loadgen"}
 

@@ -31,8 +31,8 @@ class Module:
     def unavailable(self) -> None:
         """Nothing is in the way."""
 
-    def load(self, path: str, precision: str) -> str:
-        self.loaded.append((path, precision))
+    def load(self, data: bytes, path: str, precision: str) -> str:
+        self.loaded.append((data, path, precision))
         return "engine"
 
 
@@ -46,7 +46,7 @@ def module(monkeypatch: pytest.MonkeyPatch) -> Module:
 def test_engine_that_was_built_is_loaded(module: Module, tmp_path: Path) -> None:
     (tmp_path / "openvino-fp32.blob").write_bytes(b"engine")
     load_engine(tmp_path, sidecar())
-    assert module.loaded == [(str(tmp_path / "openvino-fp32.blob"), "fp32")]
+    assert module.loaded == [(b"engine", str(tmp_path / "openvino-fp32.blob"), "fp32")]
 
 
 @pytest.mark.parametrize(

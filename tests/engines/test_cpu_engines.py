@@ -59,7 +59,7 @@ def test_built_engine_answers(
 ) -> None:
     file = tmp_path / ("engine" + backend.SUFFIX)
     assert backend.build(str(graph), str(file), precision, "cpu")["options"]["threads"] >= 1
-    with backend.load(str(file), precision) as engine:
+    with backend.load(file.read_bytes(), str(file), precision) as engine:
         assert (engine.backend, engine.precision) == (backend.BACKEND, precision)
         assert engine.input.shape == (None, 8, 6, 3)
         assert engine.output.shape == (None, 3)
@@ -126,7 +126,7 @@ def test_layers_are_timed_beside_the_engine(
     pixels = np.random.default_rng(0).integers(0, 256, (count, 256, 256, 3)).astype(np.uint8)
     backend.build(str(save_means(tmp_path / "means.onnx", 256, 256)), str(file), "fp32", "cpu")
     kept = sorted(tmp_path.iterdir())
-    with backend.load(str(file), "fp32") as engine:
+    with backend.load(file.read_bytes(), str(file), "fp32") as engine:
         before = engine.infer(pixels)
         start = time.perf_counter()
         layers = engine.layer_times(pixels, runs=20)
@@ -155,13 +155,12 @@ def test_first_run_is_not_in_the_layers_times() -> None:
     assert onnx_runtime._layer_times(events, 2) == pytest.approx({"a": 0.1, "b": 0.04})
 
 
-def test_engine_whose_file_is_gone_can_not_be_profiled(graph: Path, tmp_path: Path) -> None:
+def test_engine_whose_file_is_gone_can_be_profiled(graph: Path, tmp_path: Path) -> None:
     file = tmp_path / "engine.onnx"
     onnx_runtime.build(str(graph), str(file), "fp32", "cpu")
-    engine = onnx_runtime.load(str(file), "fp32")
-    file.unlink()
-    with pytest.raises(EngineError, match=r"can't load .*engine\.onnx"):
-        engine.layer_times(pictures(1))
+    with onnx_runtime.load(file.read_bytes(), str(file), "fp32") as engine:
+        file.unlink()
+        assert engine.layer_times(pictures(1))
 
 
 def test_backend_without_a_profiler_tells_no_layers() -> None:
@@ -200,7 +199,7 @@ def test_file_that_is_no_engine(backend: ModuleType, tmp_path: Path, data: bytes
     file = tmp_path / "engine"
     file.write_bytes(data)
     with pytest.raises(EngineError, match=f"{backend.__name__.split('.')[-1][:4]}|engine"):
-        backend.load(str(file), "fp32")
+        backend.load(file.read_bytes(), str(file), "fp32")
     with pytest.raises(EngineError):
         backend.build(str(file), str(tmp_path / "built"), "fp32", "cpu")
 
