@@ -1,7 +1,7 @@
 """Settings as they are typed on a command line, on the host and on a device alike."""
 
 import argparse
-from typing import List, Tuple
+from typing import Iterable, List, Tuple
 
 from engines.settings import CALIBRATORS, DEFAULT, EXPLICIT, Settings
 
@@ -52,6 +52,30 @@ def flags_of(settings: Settings) -> List[str]:
     if settings.int8 != EXPLICIT:
         flags += ["--int8", settings.int8]
     return flags + (["--force"] if settings.force else [])
+
+
+def backends(text: str) -> List[str]:
+    """Names of backends with commas between them; the type of such a flag."""
+    from engines.catalogue import MODULES  # needs numpy, which is slow to load
+
+    return _names(text, MODULES)
+
+
+def precisions(text: str) -> List[str]:
+    """Precisions with commas between them; the type of such a flag."""
+    from engines.catalogue import PRECISIONS
+
+    return _names(text, PRECISIONS)
+
+
+def _names(text: str, known: Iterable[str]) -> List[str]:
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in known:
+            raise argparse.ArgumentTypeError(
+                "it takes {}; received {}".format(", ".join(known), name or "nothing")
+            )
+    return names
 
 
 def _batch(text: str) -> Tuple[int, int, int]:

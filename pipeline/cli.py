@@ -572,6 +572,7 @@ def _add_debug(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
+    from engines.flags import backends, precisions
     from engines.serve.options import add_serving
 
     add = parser.add_argument
@@ -579,9 +580,9 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--bundle", metavar="FILE", type=_path, help="serve this bundle")
     what.add_argument("--root", metavar="DIR", type=_path, default=Path("~/edgetrt"),
         help="serve what is deployed there, and what is deployed next (%(default)s)")  # fmt: skip
-    add("--engine", metavar="NAMES", type=_names,
+    add("--engine", metavar="NAMES", type=backends,
         help="with --bundle: such as tensorrt (with commas; what runs here)")  # fmt: skip
-    add("--precision", metavar="NAMES", type=_names,
+    add("--precision", metavar="NAMES", type=precisions,
         help="with --bundle: fp32, fp16, int8 (with commas; what is fast here)")  # fmt: skip
     add_serving(parser)
 

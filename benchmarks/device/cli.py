@@ -14,7 +14,7 @@ from benchmarks.flags import add_work
 from benchmarks.progress import Console
 from engines import __version__
 from engines.engine import EngineError
-from engines.flags import add_settings, settings_of
+from engines.flags import add_settings, backends, precisions, settings_of
 from engines.settings import check
 from engines.telemetry import stop_telemetry
 from engines.text import printable
@@ -92,8 +92,8 @@ def _build(args: argparse.Namespace, console: Console) -> None:
     with Folder(args.run, writes=True) as folder:
         made = build(
             folder,
-            _names("--engine", args.engine),
-            _names("--precision", args.precision),
+            args.engine,
+            args.precision,
             settings,
             args.pictures,
             args.calibration_images,
@@ -153,19 +153,6 @@ def _show(args: argparse.Namespace, results: Any) -> None:
         print(json.dumps(results))
 
 
-def _names(flag: str, text: Optional[str]) -> Optional[List[str]]:
-    """The names behind a flag, which are backends or precisions."""
-    from engines.catalogue import MODULES, PRECISIONS
-
-    if text is None:
-        return None
-    known = list(MODULES) if flag == "--engine" else list(PRECISIONS)
-    for name in text.split(","):
-        if name not in known:
-            raise WrongUseError("{} takes {}; received {}".format(flag, ", ".join(known), name))
-    return text.split(",")
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="edgetrt-device", description="Build, run and measure engines here.")
     parser.add_argument("--version", action="version", version="edgetrt-device " + __version__)
@@ -188,10 +175,16 @@ def _parser() -> argparse.ArgumentParser:
     command("doctor", _doctor, "what this device has, and what it can build and run", False)
     build = command("build", _build, "build the engines that this device can")
     build.add_argument(
-        "--engine", metavar="NAMES", help="such as tensorrt (with commas; what is installed)"
+        "--engine",
+        metavar="NAMES",
+        type=backends,
+        help="such as tensorrt (with commas; what is installed)",
     )
     build.add_argument(
-        "--precision", metavar="NAMES", help="fp32, fp16, int8 (with commas; what the GPU is for)"
+        "--precision",
+        metavar="NAMES",
+        type=precisions,
+        help="fp32, fp16, int8 (with commas; what the GPU is for)",
     )
     build.add_argument(
         "--pictures",

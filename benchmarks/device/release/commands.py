@@ -5,11 +5,12 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List
 
 from benchmarks.device.folder import WrongUseError
 from benchmarks.device.release.root import DEFAULT
 from benchmarks.progress import Console
+from engines.flags import backends, precisions
 from engines.serve.options import LIMITS, add_serving, serving_of
 from engines.text import printable
 
@@ -67,9 +68,12 @@ def _add_root(parser: Any) -> None:
 
 
 def _add_engines(parser: Any) -> None:
-    parser.add_argument("--engine", metavar="NAMES", help="with commas (tensorrt)")
+    parser.add_argument("--engine", metavar="NAMES", type=backends, help="with commas (tensorrt)")
     parser.add_argument(
-        "--precision", metavar="NAMES", help="fp32, fp16, int8 (with commas; what the GPU is for)"
+        "--precision",
+        metavar="NAMES",
+        type=precisions,
+        help="fp32, fp16, int8 (with commas; what the GPU is for)",
     )
 
 
@@ -102,8 +106,8 @@ def _install(args: argparse.Namespace, console: Console) -> None:
     result = install_file(
         args.root,
         args.bundle,
-        _names(args.engine),
-        _names(args.precision),
+        args.engine,
+        args.precision,
         console,
         trust=args.trust.read_bytes() if args.trust else None,
         replace_trust=args.replace_trust,
@@ -131,7 +135,7 @@ def _serve(args: argparse.Namespace, console: Console) -> int:
     _leave_links()
     if args.bundle is None:
         return serve(Store(args.root).root, options, console.say)
-    return serve_bundle(args.bundle, _names(args.engine), _names(args.precision), options, console)
+    return serve_bundle(args.bundle, args.engine, args.precision, options, console)
 
 
 def _leave_links() -> None:
@@ -183,7 +187,3 @@ def _rollback(args: argparse.Namespace, console: Console) -> None:
     _leave_links()
     result = roll_back_here(args.root, console)
     print(json.dumps(result) if args.json else "release {} is current".format(result["release"]))
-
-
-def _names(text: Optional[str]) -> Optional[List[str]]:
-    return None if text is None else text.split(",")
