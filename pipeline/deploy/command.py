@@ -7,15 +7,18 @@ import io
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.progress import Console
 from pipeline.deploy import greenlets, inventory
 from pipeline.deploy.flags import PASSWORD, batch_size
 from pipeline.deploy.inventory import Device
 from pipeline.errors import PipelineError, UsageError
+
+if TYPE_CHECKING:
+    from engines.bundle.archive import Bundle
 
 HOME = Path("deployments")  # where logs go, below the current folder
 Request = Callable[[Device], Mapping[str, Any]]
@@ -37,6 +40,7 @@ def deploy(args: argparse.Namespace, console: Console) -> tuple[dict[str, Any], 
     password = _password(args)
     greenlets.start()
     # Only now what uses sockets and threads.
+    from engines.bundle.archive import Bundle
     from pipeline import device_package
     from pipeline.deploy import fleet
     from pipeline.deploy.bootstrap import Program
@@ -49,11 +53,8 @@ def deploy(args: argparse.Namespace, console: Console) -> tuple[dict[str, Any], 
         from pipeline.publish import refuse_to_replace
 
         refuse_to_replace(args.report)
-    release, request = _deployment(args, devices) if kind == "deploy" else (None, _plain(kind))
     access = Access(password, args.accept_new_host_key, args.known_hosts)
-    work = fleet.Work(request, release, args.bundle, Program.of(device_package.program()))
     changes = kind == "rollback" or (kind == "deploy" and not args.dry_run)
-    folder = args.log or (HOME / (release or kind) if changes else None)
     rollout = fleet.Rollout(
         args.canary if changes and len(devices) > 1 else 0,
         batch_size(args.batch, len(devices)) if changes else len(devices),
@@ -62,7 +63,14 @@ def deploy(args: argparse.Namespace, console: Console) -> tuple[dict[str, Any], 
     )
     # Only a deployment is done once and for all.
     again = args.again or kind != "deploy" or args.dry_run
-    with Record(folder, changes) as record, Teller(console, kind, len(devices)) as teller, _mute():
+    with ExitStack() as stack:
+        bundle = stack.enter_context(Bundle(args.bundle)) if kind == "deploy" else None
+        release, request = _deployment(args, bundle, devices) if bundle else (None, _plain(kind))
+        work = fleet.Work(request, release, bundle, Program.of(device_package.program()))
+        folder = args.log or (HOME / (release or kind) if changes else None)
+        record = stack.enter_context(Record(folder, changes))
+        teller = stack.enter_context(Teller(console, kind, len(devices)))
+        stack.enter_context(_mute())
         entries = fleet.run(devices, work, rollout, access, record, teller, again)
     results: dict[str, Any] = {"do": kind, "release": release, "devices": entries}
     if folder is not None:
@@ -135,18 +143,18 @@ def _plain(kind: str) -> Request:
     return lambda _device: {"do": kind}
 
 
-def _deployment(args: argparse.Namespace, devices: Sequence[Device]) -> tuple[str, Request]:
+def _deployment(
+    args: argparse.Namespace, bundle: "Bundle", devices: Sequence[Device]
+) -> tuple[str, Request]:
     """The release's name, and what each device is asked for.
 
     Whatever is wrong with the bundle, its key, or the names of engines and precisions is found
     here, before any device is touched.
     """
-    from engines.bundle.archive import Bundle
     from engines.bundle.signature import fingerprint, verify
     from engines.catalogue import MODULES
 
-    with Bundle(args.bundle) as bundle:
-        bundle.check()
+    bundle.check()
     trust = _trust(args.trust)
     if trust is not None:
         fingerprint(trust)  # raises if it is no key

@@ -3,12 +3,12 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 from paramiko import SSHException
 from pyinfra.api import Config, Host, Inventory, State
 
+from engines.bundle.archive import Bundle
 from engines.engine import EngineError
 from pipeline.deploy import bootstrap
 from pipeline.deploy.bootstrap import Program
@@ -51,13 +51,13 @@ class Work:
     Attributes:
         request: what is asked of a device.
         release: its name, if it is a deployment.
-        bundle: the file that a deployment sends from.
+        bundle: what a deployment sends from, open; None for other requests.
         program: the device program.
     """
 
     request: Callable[[Device], Mapping[str, Any]]
     release: str | None
-    bundle: Path | None
+    bundle: Bundle | None
     program: Program
 
     def asked(self, device: Device) -> dict[str, Any]:

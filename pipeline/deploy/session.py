@@ -10,7 +10,6 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from engines.bundle.archive import Bundle
@@ -54,7 +53,7 @@ class Session:
     Args:
         channel: on which `bootstrap.command` was started.
         program: sent if the device asks for it.
-        bundle: the file that a deployment sends from; None for other requests.
+        bundle: what a deployment sends from; None for other requests.
         tell: called with each event, but for "send", "result" and "error".
         log: called with each line for the device's log.
     """
@@ -63,7 +62,7 @@ class Session:
         self,
         channel: Channel,
         program: Program,
-        bundle: Path | None,
+        bundle: Bundle | None,
         tell: Callable[[Event], None],
         log: Callable[[str], None],
     ) -> None:
@@ -191,17 +190,17 @@ class Session:
         wanted, offset = event.get("sha256"), event.get("offset")
         if self._bundle is None:
             raise DeviceError("it asks for a file, where there is none to send", self._step)
-        with Bundle(self._bundle) as bundle:
-            file = next((file for file in bundle.manifest.files if file.sha256 == wanted), None)
-            if file is None or type(offset) is not int or not 0 <= offset <= file.size:
-                raise DeviceError("it asks for a file that the bundle has not", self._step)
-            self._log(f"sends {file.path}, {file.size - offset} of {file.size} bytes")
-            header = {"sha256": wanted, "offset": offset, "length": file.size - offset}
-            self._send(_line(header))
-            with bundle.open(file.path) as stream:
-                _skip(stream, offset)
-                while not self._deaf and (piece := stream.read(PIECE)):
-                    self._send(piece)
+        files = self._bundle.manifest.files
+        file = next((file for file in files if file.sha256 == wanted), None)
+        if file is None or type(offset) is not int or not 0 <= offset <= file.size:
+            raise DeviceError("it asks for a file that the bundle has not", self._step)
+        self._log(f"sends {file.path}, {file.size - offset} of {file.size} bytes")
+        header = {"sha256": wanted, "offset": offset, "length": file.size - offset}
+        self._send(_line(header))
+        with self._bundle.open(file.path) as stream:
+            _skip(stream, offset)
+            while not self._deaf and (piece := stream.read(PIECE)):
+                self._send(piece)
 
     def _read_messages(self) -> None:
         """Log what the device wrote to stderr: unread, it would stop there in the end."""

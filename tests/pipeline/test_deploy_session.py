@@ -29,7 +29,7 @@ class Played:
         self.events: list[Mapping[str, Any]] = []
         self.log: list[str] = []
 
-    def __call__(self, script: str, bundle: Path | None = None, cut_after: int | None = None,
+    def __call__(self, script: str, bundle: Any = None, cut_after: int | None = None,
                  **more: Any) -> Mapping[str, Any]:  # fmt: skip
         agent = program(script)
         channel = start(self.device, agent, **more)
@@ -146,16 +146,8 @@ class _File:
 class _Bundle:
     """What is used of `engines.bundle.archive.Bundle`."""
 
-    files: list[_File] = []
-
-    def __init__(self, path: Path) -> None:
-        self.manifest = self
-
-    def __enter__(self) -> "_Bundle":
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        pass
+    def __init__(self, files: list[_File]) -> None:
+        self.manifest, self.files = self, files
 
     def open(self, path: str) -> Any:
         import io
@@ -164,12 +156,9 @@ class _Bundle:
 
 
 @pytest.fixture
-def files(monkeypatch: pytest.MonkeyPatch) -> list[_File]:
+def files() -> list[_File]:
     """Two files of a bundle; the first is all line breaks, as heartbeats are."""
-    found = [_File("breaks", b"\n" * 100_000), _File("graph", os.urandom(3_000_000))]
-    monkeypatch.setattr(_Bundle, "files", found)
-    monkeypatch.setattr(session, "Bundle", _Bundle)
-    return found
+    return [_File("breaks", b"\n" * 100_000), _File("graph", os.urandom(3_000_000))]
 
 
 def test_files_arrive_whole_between_heartbeats(
@@ -185,7 +174,7 @@ time.sleep(0.05)
 beats = lines.read1(100)
 say(event="result", beats=len(beats), odd=len(beats.strip()))
 """
-    result = play(script, Path("bundle"))
+    result = play(script, _Bundle(files))
     assert result["beats"] > 2
     assert result["odd"] == 0
 
@@ -209,10 +198,10 @@ with open(store, "rb") as file:
     say(event="result", whole=hashlib.sha256(file.read()).hexdigest(), began=offset)
 """
     with pytest.raises(DeviceError) as caught:
-        play(script, Path("bundle"), cut_after=1_000_000)
+        play(script, _Bundle(files), cut_after=1_000_000)
     assert str(caught.value) == f"the connection was cut during transfer; {SERVES_OLD}"
     assert caught.value.known
-    result = play(script, Path("bundle"))
+    result = play(script, _Bundle(files))
     assert result["whole"] == graph.sha256
     assert 0 < result["began"] <= 1_000_000
 
@@ -233,7 +222,7 @@ def test_only_what_is_in_the_bundle_is_sent(
 ) -> None:
     wanted = {"sha256": files[1].sha256, "size": files[1].size, **event}
     with pytest.raises(DeviceError, match="it asks for a file that the bundle has not"):
-        play(f'say(event="send", **{wanted!r}); line()', Path("bundle"))
+        play(f'say(event="send", **{wanted!r}); line()', _Bundle(files))
 
 
 def test_nothing_is_sent_where_there_is_no_bundle(play: Played) -> None:
@@ -250,7 +239,7 @@ say(event="error", step="transfer", kind="failed", text="no space left", current
     rolled_back=False)
 """
     with pytest.raises(DeviceError, match="^no space left$") as caught:
-        play(script, Path("bundle"))
+        play(script, _Bundle(files))
     assert caught.value.step == "transfer"
 
 
