@@ -18,7 +18,7 @@ from engines.catalogue import TENSORFLOW
 from engines.doctor import device_versions
 from engines.engine import Engine, EngineError
 from engines.files import write_json
-from engines.tensorrt.runner import TensorRTEngine
+from engines.tensorrt import standard
 
 
 def benchmark(
@@ -97,10 +97,10 @@ def _batches(pictures: Sequence[Picture], size: Tuple[int, int]) -> Batches:
 def _recorded(
     folder: Folder, loaded: Sequence[Tuple[Known, Engine]], console: Console
 ) -> List[Tuple[Known, Engine]]:
-    """Each of TensorRT's engines again, recorded."""
+    """Each of TensorRT's engines again, recorded; TensorRT-RTX records them by itself."""
     found = []
     for known, engine in loaded:
-        if isinstance(engine, TensorRTEngine):
+        if engine.backend == standard.BACKEND:
             try:
                 found.append((known._replace(name=known.name + " (graph)"), _twin(folder, known)))
             except EngineError as error:

@@ -8,6 +8,7 @@ from engines.settings import Settings
 from engines.tensorrt.calibrator import BATCH as CALIBRATION_BATCH
 from engines.tensorrt.dialect import Dialect
 from engines.tensorrt.logger import log_of
+from engines.tensorrt.opset import opset_of
 from engines.text import printable
 
 # Told the name of a phase, how many of its steps are done, and of how many.
@@ -96,15 +97,16 @@ def _parse(dialect: Dialect, log: Any, network: Any, onnx_path: str) -> None:
         data = Path(onnx_path).read_bytes()
     except OSError as error:
         raise EngineError("{} can't be read: {}".format(onnx_path, error.strerror)) from error
+    opset = opset_of(data)
+    if opset > dialect.newest_opset:  # most parsers read it all the same, as what they know
+        raise EngineError(
+            "{} needs ONNX opset {}; {} has those up to {}".format(
+                onnx_path, opset, dialect.name, dialect.newest_opset
+            )
+        )
     if not parser.parse(data):
         raise EngineError(
             "TensorRT's parser refuses {}: {}".format(onnx_path, _parser_errors(parser, log))
-        )
-    if log.opset() > dialect.newest_opset:  # newer parsers read it all the same, as what they know
-        raise EngineError(
-            "{} needs ONNX opset {}; {} has those up to {}".format(
-                onnx_path, log.opset(), dialect.name, dialect.newest_opset
-            )
         )
     if network.num_inputs != 1 or network.num_outputs != 1:
         raise EngineError("{} is no graph with one input and one output".format(onnx_path))

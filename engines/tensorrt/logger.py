@@ -3,7 +3,6 @@
 from collections import Counter, deque
 from typing import Any, Deque, Dict, Tuple
 
-OPSET = "Opset version:"  # so the parser begins, and with a number goes on; since TensorRT 5
 KEPT = 2000  # messages; a long-lived process must not collect them for ever
 
 _loggers: Dict[str, "Log"] = {}
@@ -17,13 +16,11 @@ class Log:
 
     def __init__(self, trt: Any) -> None:
         self._messages: Deque[Tuple[str, str]] = deque(maxlen=KEPT)
-        self._opset = 0
         self.logger = _make_logger(trt, self)
 
     def clear(self) -> None:
         """Forget what was said."""
         self._messages.clear()
-        self._opset = 0
 
     def keep(self, level: str, message: str) -> None:
         """Take what TensorRT says.
@@ -33,12 +30,6 @@ class Log:
         """
         if level:
             self._messages.append((level, message))
-        elif message.startswith(OPSET) and message[len(OPSET) :].strip().isdigit():
-            self._opset = int(message[len(OPSET) :])
-
-    def opset(self) -> int:
-        """Which operator set the graph that was parsed since `clear` says it needs; 0: none."""
-        return self._opset
 
     def error(self) -> str:
         """The last error since `clear`, which is the one that ended the work."""
