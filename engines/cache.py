@@ -15,8 +15,11 @@ def cache_file(*parts: str) -> Path:
     """The file for what is known by some words, such as a version and the name of a GPU.
 
     In XDG_CACHE_HOME or ~/.cache, which must be the user's own: such files hold what GPUs execute.
+    Of a user who has no home, nothing can be kept: the file can be neither read nor written.
     """
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111
+    if home.startswith("~"):
+        home = os.devnull
     name = "-".join(re.sub(r"[^A-Za-z0-9]+", "_", part) for part in parts)
     return Path(home) / "edgetrt" / (name + SUFFIX)
 

@@ -8,7 +8,7 @@ from engines.settings import Settings
 from engines.tensorrt.calibrator import BATCH as CALIBRATION_BATCH
 from engines.tensorrt.dialect import Dialect
 from engines.tensorrt.logger import log_of
-from engines.tensorrt.opset import opset_of
+from engines.tensorrt.onnx_file import node_of, opset_of
 from engines.text import printable
 
 # Told the name of a phase, how many of its steps are done, and of how many.
@@ -106,25 +106,27 @@ def _parse(dialect: Dialect, log: Any, network: Any, onnx_path: str) -> None:
         )
     if not parser.parse(data):
         raise EngineError(
-            "TensorRT's parser refuses {}: {}".format(onnx_path, _parser_errors(parser, log))
+            "TensorRT's parser refuses {}: {}".format(onnx_path, _parser_errors(parser, log, data))
         )
     if network.num_inputs != 1 or network.num_outputs != 1:
         raise EngineError("{} is no graph with one input and one output".format(onnx_path))
 
 
-def _parser_errors(parser: Any, log: Any) -> str:
+def _parser_errors(parser: Any, log: Any, data: bytes) -> str:
     errors = [parser.get_error(number) for number in range(parser.num_errors)]
-    return "; ".join(map(_describe, errors)) if errors else str(log.error())
+    return "; ".join(_describe(error, data) for error in errors) if errors else str(log.error())
 
 
-def _describe(error: Any) -> str:
-    """A parser's error in one line: which node, its operation where that is told, and why."""
-    words = ["node {}".format(error.node())]
-    if hasattr(error, "node_name"):
-        words.append('"{}" ({})'.format(_text(error.node_name), _text(error.node_operator)))
+def _describe(error: Any, data: bytes) -> str:
+    """A parser's error in one line: which node, if it is about one, and why."""
+    if hasattr(error, "node_name") and error.node() >= 0:
+        node: Any = _text(error.node_name), _text(error.node_operator)
+    else:  # up to TensorRT 8.6; and what is about the whole graph says -1
+        node = node_of(data, error.node())
+    where = "" if node is None else 'node {} "{}" ({}): '.format(error.node(), *node)
     # The lines that follow the reason may be about CUDA, which a build for elsewhere does without.
     lines = [line for line in _text(error.desc).splitlines() if "catchCudaError" not in line]
-    return printable("{}: {}".format(" ".join(words), " ".join(lines)))  # names may hold anything
+    return printable(where + " ".join(lines))  # names may hold anything
 
 
 def _text(tell: Callable[[], str]) -> str:

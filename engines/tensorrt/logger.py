@@ -32,9 +32,12 @@ class Log:
             self._messages.append((level, message))
 
     def error(self) -> str:
-        """The last error since `clear`, which is the one that ended the work."""
+        """The errors since `clear` that ended the work.
+
+        The very last one often says only that it failed, and the one before it why.
+        """
         errors = [message for level, message in self._messages if level == "error"]
-        return errors[-1] if errors else "it gives no reason"
+        return "; ".join(dict.fromkeys(errors[-2:])) if errors else "it gives no reason"
 
     def warnings(self) -> Dict[str, int]:
         """Each warning since `clear`, with how often it came."""

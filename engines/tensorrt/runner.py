@@ -1,5 +1,6 @@
 """Running a TensorRT engine: batches in lanes, as many at a time as there are callers."""
 
+import re
 from collections import deque
 from typing import Any, Deque, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
@@ -52,9 +53,7 @@ class TensorRTEngine(Engine):
             self._runtime = dialect.trt.Runtime(self._log.logger)
             self._engine = self._runtime.deserialize_cuda_engine(plan)
             if self._engine is None:
-                raise EngineError(
-                    "TensorRT can't load {}: {}; build it again".format(path, self._log.error())
-                )
+                raise EngineError(_why_not_loaded(path, self._log.error()))
             self._tensors = dialect.tensors(self._engine)
             self._contexts: Any = dialect.contexts(self._runtime, self._engine, plan)
         self.input, self.output = self._tensors.input, self._tensors.output
@@ -180,6 +179,12 @@ class TensorRTEngine(Engine):
             answer = working[0].finish()
         self._idle.append(working.popleft())
         return answer
+
+
+def _why_not_loaded(path: str, error: str) -> str:
+    full = re.search("out ?of ?memory", error, re.IGNORECASE)  # as CUDA says it, and TensorRT
+    advice = "end other programs on the GPU" if full else "build it again"
+    return "TensorRT can't load {}: {}; {}".format(path, error, advice)
 
 
 class _Lane:

@@ -81,18 +81,14 @@ class EngineEach(Contexts):
     def __init__(self, runtime: Any, engine: Any, plan: bytes) -> None:
         super().__init__(engine)
         self._runtime, self._plan = runtime, plan
-        self._unused = [engine]
-        self._kept = [engine]  # an engine outlives its context
+        self._first = [engine]
 
     def create(self) -> Any:
-        """See `Contexts.create`."""
-        if self._unused:
-            return self._unused.pop().create_execution_context()
+        """See `Contexts.create`; a context keeps its engine alive."""
+        if self._first:
+            return self._first.pop().create_execution_context()
         engine = self._runtime.deserialize_cuda_engine(self._plan)
-        if engine is None:
-            return None
-        self._kept.append(engine)
-        return engine.create_execution_context()
+        return None if engine is None else engine.create_execution_context()
 
 
 class Bindings(Tensors):

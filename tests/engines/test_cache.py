@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from engines.cache import MOST, cache_file, forget_oldest
+from engines.files import write_bytes
 
 
 @pytest.fixture
@@ -27,6 +28,21 @@ def test_names_hold_no_path(home: Path) -> None:
     file = cache_file("timing", "10.3.0", "../../etc", "NVIDIA Tegra X2/1")
     assert file.parent == home
     assert file.name == "timing-10_3_0-_etc-NVIDIA_Tegra_X2_1.cache"
+
+
+def test_who_has_no_home_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(user: int) -> None:
+        raise KeyError(user)
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    file = cache_file("timing", "8.2.1")
+    with pytest.raises(OSError, match="Not a directory"):
+        file.read_bytes()
+    with pytest.raises(OSError, match="Not a directory"):
+        write_bytes(file, b"x")
+    forget_oldest(file)
 
 
 def test_the_oldest_of_a_kind_go(home: Path) -> None:

@@ -118,6 +118,23 @@ def test_calibrators(spoken: Spoken, trt: Any, tmp_path: Path) -> None:
     } <= trt._used  # fmt: skip
 
 
+def test_what_failed_and_why_are_told(trt: Any) -> None:
+    log = logger.log_of(trt)
+    assert log.error() == "it gives no reason"
+    for level, message in (
+        ("error", "of old"),
+        ("error", "why"),
+        ("warning", "w"),
+        ("error", "what"),
+    ):
+        log.keep(level, message)
+    assert log.error() == "why; what"
+    log.clear()
+    log.keep("error", "why")
+    log.keep("error", "why")
+    assert log.error() == "why"
+
+
 def test_no_two_dialects_speak_for_one_module(spoken: Spoken, trt: Any) -> None:
     assert [d.name for d in DIALECTS if d.is_spoken_by(trt)] == [spoken.dialect]
 

@@ -216,6 +216,15 @@ def test_full_memory_is_an_error_and_nothing_more(
     assert np.abs(engine.infer(answers["pictures"]) - answers["fp32"]).max() <= ALLOWED["fp32"]
 
 
+@pytest.mark.skipif(not ON_DOUBLE, reason="a real GPU's memory is not ours to fill")
+def test_full_memory_is_no_reason_to_build_again(
+    built: Built, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGETRT_DOUBLE_MEMORY", "1000")
+    with pytest.raises(EngineError, match="can't load .*memory.*; end other programs on the GPU"):
+        load_engine(built[0], built[1]["fp32"])
+
+
 def test_loading_again_and_again_leaves_nothing(built: Built, answers: dict[str, Any]) -> None:
     for _ in range(5):
         with load_engine(built[0], built[1]["fp32"]) as engine:
