@@ -12,6 +12,7 @@ from benchmarks.latency import Timed
 from benchmarks.monitor import Monitor
 from benchmarks.progress import Console
 from benchmarks.scenarios import FROM_FILE, SINGLE_STREAM, Effort, Work
+from benchmarks.statistics import interval
 from benchmarks.thumbnail import thumbnail
 from engines.catalogue import TENSORFLOW
 from engines.engine import Engine, EngineError
@@ -24,7 +25,7 @@ FILES = 256  # picture files that the scenario with files goes through
 GPU_TIMED = 200  # pictures that the GPU's own clock is read for
 MONITOR_HZ = 10.0
 SETTLING_SECONDS = {"valid": 5.0, "quick": 0.0}  # in which clocks fall after the pictures
-IDLE_SECONDS = {"valid": 5.0, "quick": 1.0}  # that the power of the idle machine is measured for
+IDLE_SECONDS = {"valid": 10.0, "quick": 1.0}  # that the power of the idle machine is measured for
 
 
 class Picture(NamedTuple):
@@ -133,10 +134,10 @@ def measure(
     preprocess = None
     timed = {}  # type: Dict[str, Dict[str, Timed]]
     with Monitor(probes, MONITOR_HZ) as monitor:
-        idle_w = None
+        idle_power = None
         if source is not None:
             time.sleep(SETTLING_SECONDS[work.effort.name])
-            idle_w = power.idle(monitor, IDLE_SECONDS[work.effort.name])
+            idle_power = power.idle(monitor, IDLE_SECONDS[work.effort.name])
         if files:
             preprocess = latency.preprocess(files, pixels.shape[1:3], work.effort)
         for scenario in scenarios:
@@ -150,7 +151,7 @@ def measure(
     different = conditions.differences(before, after)
     for difference in different:
         console.warn(difference)
-    _summarize(entries, timed, work.effort, series, source, idle_w)
+    _summarize(entries, timed, work.effort, series, source, idle_power)
     for entry in entries:
         if entry["name"] in engines:
             entry["status"] = "ran"
@@ -172,7 +173,7 @@ def measure(
             "differences": different,
             "series": _rebased(series),
         },
-        "power": _power(source, no_power, idle_w, series),
+        "power": _power(source, no_power, idle_power, series),
         "loadgen": _loadgen(entries, engines, pixels, work.effort, console),
         "disagreements": _disagreements(answers, pictures, classes),
         "layers": _layers(engines, pixels[:1], console),
@@ -247,7 +248,7 @@ def _summarize(
     effort: Effort,
     series: Dict[str, Any],
     source: Any,
-    idle_w: Optional[float],
+    idle_power: Optional[power.Idle],
 ) -> None:
     start = series["seconds"][0] if series["seconds"] else 0.0
     for scenario, by_name in timed.items():
@@ -255,11 +256,12 @@ def _summarize(
             own = by_name[entry["name"]]
             result = results.summarize(scenario, own, effort)
             result["starts"] = [round(moment - start, 3) for moment in result["starts"]]
+            result["throttled_share"] = results.throttled_share(series, own.turns)
             result["energy"] = None
             # By a GPU's sensor alone, what a processor does would cost next to nothing.
             where = "cpu" if entry["target"] == "cpu" else "gpu"
-            if idle_w is not None and where in source.sees:
-                result["energy"] = power.energy(series, idle_w, own.turns)
+            if idle_power is not None and where in source.sees:
+                result["energy"] = power.energy(series, idle_power, own.turns)
             entry["scenarios"][scenario] = result
             if scenario == SINGLE_STREAM and REFERENCE in by_name:
                 entry["speedup"] = results.speedup(own, by_name[REFERENCE])
@@ -272,15 +274,20 @@ def _rebased(series: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def _power(
-    source: Any, reason: Optional[str], idle_w: Optional[float], series: Dict[str, Any]
+    source: Any,
+    reason: Optional[str],
+    idle_power: Optional[power.Idle],
+    series: Dict[str, Any],
 ) -> Dict[str, Any]:
     seconds = series["seconds"]
+    idle_w = None if idle_power is None else idle_power.mean
     hz = (len(seconds) - 1) / (seconds[-1] - seconds[0]) if len(seconds) > 1 else None
     return {
         "source": None if source is None else source.name,
         "reason": reason,
         "rails": [] if source is None else [rail._asdict() for rail in source.rails],
         "idle_w": idle_w,
+        "idle_ci95": None if idle_power is None else interval(idle_power.draws, idle_power.mean),
         "hz": None if source is None or hz is None else round(hz, 1),
     }
 

@@ -13,6 +13,8 @@ REASONS = {
     0x40: "heat (hardware)",
     0x80: "power brake",
 }
+# What tells them: the name since driver 535, and the one before, which goes with CUDA 14.
+ASKED_BY = ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons")
 
 
 class Nvml:
@@ -28,24 +30,24 @@ class Nvml:
 
     def mhz(self) -> Optional[float]:
         """Clock of its multiprocessors."""
-        return self._ask(self.nvml.nvmlDeviceGetClockInfo, self.nvml.NVML_CLOCK_SM)
+        return self._ask("nvmlDeviceGetClockInfo", self.nvml.NVML_CLOCK_SM)
 
     def temperature(self) -> Optional[float]:
         """Degrees Celsius."""
-        return self._ask(self.nvml.nvmlDeviceGetTemperature, self.nvml.NVML_TEMPERATURE_GPU)
+        return self._ask("nvmlDeviceGetTemperature", self.nvml.NVML_TEMPERATURE_GPU)
 
     def throttled(self) -> Optional[List[str]]:
         """Which of `REASONS` hold now; None where it does not tell."""
-        # Named ClocksEventReasons since 535; the old name is kept.
-        reasons = self._ask(self.nvml.nvmlDeviceGetCurrentClocksThrottleReasons)
-        if reasons is None:
-            return None
-        return [why for bit, why in REASONS.items() if int(reasons) & bit]
+        for name in ASKED_BY:
+            reasons = self._ask(name)
+            if reasons is not None:
+                return [why for bit, why in REASONS.items() if int(reasons) & bit]
+        return None
 
-    def _ask(self, function: Any, *what: Any) -> Optional[float]:
+    def _ask(self, function: str, *what: Any) -> Optional[float]:
         try:
-            return float(function(self.handle, *what))
-        except self.nvml.NVMLError:  # not every GPU can tell everything
+            return float(getattr(self.nvml, function)(self.handle, *what))
+        except (self.nvml.NVMLError, AttributeError):  # not every GPU, or library, tells all
             return None
 
 

@@ -1,6 +1,7 @@
 """What was timed, as a report has it: percentiles or rates, with intervals, drift and validity."""
 
-from typing import Any, Dict, List, Sequence
+from bisect import bisect_left, bisect_right
+from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
 
@@ -44,6 +45,27 @@ def summarize(scenario: str, timed: Timed, effort: Effort) -> Dict[str, Any]:
         starts=[turn.start for turn in turns],
     )
     return found
+
+
+def throttled_share(series: Dict[str, Any], turns: Sequence[Turn]) -> Optional[float]:
+    """In how many of an engine's turns the machine said that it throttled.
+
+    Args:
+        series: as `Monitor.series` gives it, with "throttled" (0 or 1) where anything tells.
+        turns: of one engine.
+
+    Returns:
+        The share of those turns in which it was asked, 0..1; None where it was in none.
+    """
+    told = [(t, said) for t, said in zip(series["seconds"], series.get("throttled", ()))
+            if said is not None]  # fmt: skip
+    moments = [moment for moment, _ in told]
+    found = []
+    for turn in turns:
+        inside = told[bisect_left(moments, turn.start) : bisect_right(moments, turn.end)]
+        if inside:
+            found.append(any(said for _, said in inside))
+    return sum(found) / len(found) if found else None
 
 
 def speedup(timed: Timed, reference: Timed) -> Dict[str, Any]:

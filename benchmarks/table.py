@@ -53,15 +53,18 @@ def _row(engine: Engine) -> Dict[str, str]:
 
 
 def status(engine: Engine) -> str:
-    """What became of an engine, and whether its figures prove nothing."""
-    return ", ".join([engine["status"], *invalid(engine)])
+    """What became of an engine, and what weakens its figures."""
+    return ", ".join([engine["status"], *marks(engine)])
 
 
-def invalid(engine: Engine) -> List[str]:
-    """In a word why an engine's figures prove nothing; nothing where they do."""
-    whys = [result["why"] for result in engine["scenarios"].values() if not result["valid"]]
+def marks(engine: Engine) -> List[str]:
+    """In a word each, what weakens an engine's figures: too few queries, a throttled machine."""
+    results = engine["scenarios"].values()
+    whys = [result["why"] for result in results if not result["valid"]]
     quick = any(why.startswith("quick") for why in whys)
-    return ["quick" if quick else "not valid"] if whys else []
+    found = ["quick" if quick else "not valid"] if whys else []
+    throttled = any(result.get("throttled_share") for result in results)
+    return [*found, "throttled"] if throttled else found
 
 
 def numbers(engine: Engine) -> Dict[str, Any]:
@@ -88,10 +91,12 @@ def numbers(engine: Engine) -> Dict[str, Any]:
             name = f"{scenario.replace('-', '_')}_{key}_ms"
             figure(name, result.get(key), result.get("ci95", {}).get(key))
         found[f"{scenario.replace('-', '_')}_queries"] = result.get("n")
+        found[f"{scenario.replace('-', '_')}_throttled_share"] = result.get("throttled_share")
     found["gpu_ms"] = (engine["gpu_ms"] or {}).get("compute")
     offline = scenarios.get(OFFLINE, {})
     figure("offline_ips", offline.get("ips"), offline.get("ci95"))
     found["offline_pictures"] = offline.get("n")
+    found["offline_throttled_share"] = offline.get("throttled_share")
     energy = scenarios.get(SINGLE_STREAM, {}).get("energy") or {}
     figure("energy_mj", energy.get("mj"), energy.get("ci95"))
     figure("speedup", speedup.get("value"), speedup.get("ci95"))

@@ -26,7 +26,7 @@ Pair = tuple[Engine, Engine]  # the same in the new and in the old report
 WORSE = ("slower", "less accurate", "more energy")
 BETTER = ("faster", "more accurate", "less energy")
 SAME, NOT_COMPARABLE = "no difference", "not comparable"
-CONTROL, NO_CONTROL, SLOWED = "control", "no control", "slowed down"
+CONTROL, NO_CONTROL = "control", "no control"
 # What a figure's change is called, by whether the figure grew or fell; other scenarios are times.
 GREW_FELL = {
     OFFLINE: ("faster", "slower"),
@@ -277,7 +277,8 @@ def _marks(scenario: str, pair: Pair, control: Pair | None, held: _Measured | No
     results = [engine["scenarios"][scenario] for engine in pair]
     found = {
         "quick": not all(r["valid"] for r in results),
-        SLOWED: any(r["throttled"] for r in results),
+        "throttled": any(r.get("throttled_share") for r in results),
+        "slowed down": any(r["throttled"] for r in results),
         CONTROL: pair is control,
         NO_CONTROL: not held,
     }

@@ -118,7 +118,7 @@ def _too_slow(engine: Engine, most: float, effort: str) -> Iterator[str]:
     if not result:
         raise PipelineError(
             f"{engine['name']} was not measured in {SINGLE_STREAM}, so --max-latency-ms can't "
-            "be checked; add that to --scenarios"
+            "be checked; add that to --scenario"
         )
     if result[figure] > most:
         doubt = "" if result["valid"] else f" (not valid: {result['why']})"

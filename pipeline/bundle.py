@@ -39,8 +39,7 @@ from pipeline.retrain import trained_dataset
 from pipeline.run import Run
 from pipeline.targets import find
 
-GOLDEN = 8  # pictures, if not told otherwise
-MOST_GOLDEN = 64
+MOST_GOLDEN = 64  # pictures
 # As their packages' LICENSE has it.
 PACKAGED_WEIGHTS = "the backbone's weights, Copyright (c) 2020, ML Illustrated"
 # In words for people, in `engines.preprocess` for programs.
@@ -62,8 +61,9 @@ def make(
     with_tensorflow: bool = False,
     targets: Sequence[str] = (),
     name: str | None = None,
-    cases: int = GOLDEN,
     console: Console | None = None,
+    *,
+    cases: int,
 ) -> Manifest:
     """Write a bundle; the same run, key and versions give the same bytes.
 

@@ -7,6 +7,7 @@ from typing import Dict, Iterable, List, Optional, Union
 from benchmarks import nvml
 from benchmarks.conditions import jetson, kernel
 from benchmarks.conditions.processor import CPUS
+from benchmarks.conditions.throttling import Throttling
 
 # Processors whose clock is asked for: on a PC, each is interrupted for it.
 MOST_PROCESSORS = 16
@@ -14,12 +15,6 @@ MOST_PROCESSORS = 16
 # Thermal zones that tell no temperature: the TX2's PMIC-Die says 50 or 100 degrees for ever.
 UNBELIEVABLE = re.compile("PMIC", re.IGNORECASE)
 HOTTEST = 150.0  # degrees; a silicon chip that says more has a broken sensor
-
-# Cooling devices that slow something down when their state is above 0; the others are fans,
-# warnings, or states that mean something else (Intel's "TCC Offset"). By Linux: cpufreq-cpu0,
-# devfreq-17000000.gpu, with "thermal-" before it in some releases. By L4T: cpu-throttle-alert,
-# gpu-throttle-alert, bcpu-throttle-alert; emergency-balanced.
-THROTTLES = re.compile("(thermal-)?(cpufreq|devfreq)-|.*-(throttle-alert|balanced)")
 
 
 class ClocksProbe:
@@ -38,10 +33,9 @@ class ClocksProbe:
         self._cpus = kernel.find(root, CPUS + "scaling_cur_freq")[:MOST_PROCESSORS]
         gpu = jetson.gpu_folder(root)
         self._gpu = None if gpu is None else gpu / "cur_freq"
-        self._zones = _named(root, "thermal_zone", "temp")
-        coolers = _named(root, "cooling_device", "cur_state")
-        self._coolers = {name: file for name, file in coolers.items() if THROTTLES.match(name)}
+        self._zones = kernel.thermal(root, "thermal_zone", "temp")
         self._nvml = nvml.find() if gpu is None else None
+        self._throttling = Throttling(root, self._nvml)
 
     def read(self) -> Dict[str, float]:
         """What can be read of "cpu_mhz", "gpu_mhz", "temperature_c" and "throttled" (0 or 1)."""
@@ -80,25 +74,8 @@ class ClocksProbe:
         return found
 
     def throttled(self) -> Optional[List[str]]:
-        """What holds clocks down now because of heat or power; None where nothing tells."""
-        by_gpu = None if self._nvml is None else self._nvml.throttled()
-        states = {name: kernel.number(kernel.read(file)) for name, file in self._coolers.items()}
-        if by_gpu is None and all(state is None for state in states.values()):
-            return None
-        active = [name for name, state in states.items() if state is not None and state > 0]
-        return active + ["GPU: " + reason for reason in by_gpu or []]
-
-
-def _named(root: Path, kind: str, value: str) -> Dict[str, Path]:
-    """The files of a value in /sys/class/thermal, by what its neighbour "type" says."""
-    found: Dict[str, Path] = {}
-    for folder in kernel.find(root, "sys/class/thermal/{}[0-9]*".format(kind)):
-        name = "".join(c for c in kernel.read(folder / "type") if c.isprintable())
-        if name in found:  # two sensors of one kind
-            name = "{} {}".format(name, folder.name)
-        if name:
-            found[name] = folder / value
-    return found
+        """What holds clocks down because of heat or power (see `Throttling.told`)."""
+        return self._throttling.told()
 
 
 def _is_believable(zone: str, degrees: float) -> bool:

@@ -3,7 +3,7 @@
 import os
 import re
 from pathlib import Path
-from typing import List, Optional, Union
+from typing import Dict, List, Optional, Union
 
 LONGEST = 1 << 16  # bytes that are read of one
 LARGEST = 1e15  # number that is believed; sums of such have no overflow
@@ -41,3 +41,21 @@ def find(root: Path, pattern: str) -> List[Path]:
     except OSError:
         return []
     return sorted(found, key=lambda path: [int(n) for n in re.findall("[0-9]+", str(path))])
+
+
+def thermal(root: Path, kind: str, value: str) -> Dict[str, Path]:
+    """The files of a value in /sys/class/thermal, by what the "type" beside each says.
+
+    Args:
+        root: where the system's files are.
+        kind: "thermal_zone" or "cooling_device".
+        value: name of the files.
+    """
+    found: Dict[str, Path] = {}
+    for folder in find(root, "sys/class/thermal/{}[0-9]*".format(kind)):
+        name = "".join(c for c in read(folder / "type") if c.isprintable())
+        if name in found:  # two sensors of one kind
+            name = "{} {}".format(name, folder.name)
+        if name:
+            found[name] = folder / value
+    return found

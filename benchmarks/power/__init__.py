@@ -5,10 +5,10 @@ from typing import List, Optional, Tuple
 
 from benchmarks.conditions import jetson
 from benchmarks.power import ina3221, nvml, rapl, tegrastats
-from benchmarks.power.picture import energy, idle
+from benchmarks.power.picture import Idle, energy, idle
 from benchmarks.power.source import PowerSource, Rail, Sum
 
-__all__ = ["PowerSource", "Rail", "energy", "find", "idle"]
+__all__ = ["Idle", "PowerSource", "Rail", "energy", "find", "idle"]
 
 NO_SENSOR = "this Jetson has no power sensor that can be seen here, in /sys or by tegrastats"
 

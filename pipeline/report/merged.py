@@ -10,6 +10,7 @@ from engines.text import printable
 from pipeline.report import merged_plots as plots
 from pipeline.report.drawings import point, role
 from pipeline.report.format import counted
+from pipeline.report.page import marks
 from pipeline.report.template import environment
 from pipeline.report.verdict import throttling, verdict
 
@@ -20,7 +21,7 @@ FIGURE = RESULT[SINGLE_STREAM]
 MAX_NUMBERED = 60  # marks in a plot; the numbers of more would only cover each other
 MAX_WARNINGS = 10  # shown at once; more are folded
 # What a merged report has not: what is of one run alone, and the single values behind figures.
-LEFT_OUT = ("disagreements", "layers", "misclassified", "reproduce", "stages")
+LEFT_OUT = ("against", "disagreements", "layers", "misclassified", "reproduce", "stages")
 SAMPLES = ("answers", "truth", "rejected_pictures", "samples", "turns", "starts", "series")
 
 
@@ -91,13 +92,17 @@ def warnings(reports: Sequence[Report]) -> Iterator[str]:
             yield f"Run {number}, while it was measured: {difference}"
         for sentence in throttling(here):
             yield f"Run {number}: {sentence}"
-        slowed = [
-            engine["name"]
-            for engine in report["engines"]
-            if any(result["throttled"] for result in engine["scenarios"].values())
-        ]
-        if slowed:
-            yield f"Run {number}: slowed down while they were measured: {', '.join(slowed)}"
+        for key, what in (
+            ("throttled", "slowed down while they were measured"),
+            ("throttled_share", "throttled while they were measured"),
+        ):
+            names = [
+                engine["name"]
+                for engine in report["engines"]
+                if any(result.get(key) for result in engine["scenarios"].values())
+            ]
+            if names:
+                yield f"Run {number}: {what}: {', '.join(names)}"
 
 
 def _repeated(reports: Sequence[Report]) -> Iterator[str]:
@@ -164,6 +169,7 @@ def _row(number: int, engine: Engine, chosen: bool) -> dict[str, Any]:
         "role": role(engine),
         "engine": engine,
         "chosen": chosen,
+        "marks": marks(engine),
         "latency": engine["scenarios"].get(SINGLE_STREAM),
         "offline": engine["scenarios"].get(OFFLINE),
         # TensorRT's names hold the GPU that an engine is for.

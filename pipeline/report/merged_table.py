@@ -5,7 +5,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.table import numbers
+from benchmarks.table import numbers, status
 from engines.text import aligned, printable
 from pipeline.report.cells import escaped, harmless
 from pipeline.report.format import percent, significant
@@ -13,9 +13,9 @@ from pipeline.report.merged import Report, ran
 
 Row = dict[str, Any]
 
-HEADER = ("run", "machine", "power mode", "engine", "top-1 %", "p50 ms", "p90 ms", "p99 ms",
-          "pictures/s", "mJ", "speed-up")  # fmt: skip
-TEXTS = 4  # of these columns
+HEADER = ("run", "machine", "power mode", "engine", "status", "top-1 %", "p50 ms", "p90 ms",
+          "p99 ms", "pictures/s", "mJ", "speed-up")  # fmt: skip
+TEXTS = ("run", "machine", "power_mode", "engine", "status")
 NUMBERS = (
     *(f"single_stream_{key}_ms" for key in ("p50", "p90", "p99")),
     "offline_ips", "energy_mj", "speedup",
@@ -34,6 +34,7 @@ def rows(reports: Sequence[Report]) -> list[Row]:
             **{key: report["conditions"]["before"][key] for key in ("machine", "power_mode")},
             **{key: engine[key] for key in ("precision", "target")},
             "engine": engine["name"],
+            "status": status(engine),
             **numbers(engine),
             "valid": all(result["valid"] for result in engine["scenarios"].values()),
         }
@@ -44,14 +45,14 @@ def rows(reports: Sequence[Report]) -> list[Row]:
 
 def as_text(rows: Sequence[Row]) -> str:
     """Aligned lines for a terminal."""
-    return aligned([HEADER, *map(_cells, rows)], left=TEXTS)
+    return aligned([HEADER, *map(_cells, rows)], left=len(TEXTS))
 
 
 def as_markdown(rows: Sequence[Row]) -> str:
     """A table in Markdown; what a name holds is not taken for markup."""
-    lines = [HEADER, ["---"] * TEXTS + ["---:"] * (len(HEADER) - TEXTS)]
+    lines = [HEADER, ["---"] * len(TEXTS) + ["---:"] * (len(HEADER) - len(TEXTS))]
     for cells in map(_cells, rows):
-        lines.append([*map(escaped, cells[:TEXTS]), *cells[TEXTS:]])
+        lines.append([*map(escaped, cells[: len(TEXTS)]), *cells[len(TEXTS) :]])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
@@ -66,5 +67,5 @@ def as_csv(rows: Sequence[Row]) -> str:
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
-    texts = [printable(row[key] or "") for key in ("run", "machine", "power_mode", "engine")]
+    texts = [printable(row[key] or "") for key in TEXTS]
     return [*texts, percent(row["top1"]), *(significant(row[key]) for key in NUMBERS)]

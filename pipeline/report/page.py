@@ -5,13 +5,13 @@ import binascii
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks import table
 from benchmarks.measure import SCHEMA
 from benchmarks.scenarios import FROM_FILE, MULTI_STREAM, OFFLINE, RESULT, SCENARIOS, SINGLE_STREAM
-from benchmarks.table import invalid
 from engines.settings import DEFAULT
 from engines.text import printable
 from pipeline.errors import PipelineError
-from pipeline.report import drawings
+from pipeline.report import against_table, drawings
 from pipeline.report.template import environment
 from pipeline.report.verdict import Engine, beside_loadgen, doubts, reference, verdict
 
@@ -33,8 +33,10 @@ def render(report: Mapping[str, Any]) -> str:
     """Make the whole page.
 
     Args:
-        report: the content of report.json, schema 2. Names, paths, reasons and commands in it
-            may hold anything, lone surrogates too: each is shown escaped.
+        report: the content of report.json, schema 2, and "against", what
+            `pipeline.against.against` found, if it was held against another. Names, paths,
+            reasons and commands in it may hold anything, lone surrogates too: each is shown
+            escaped.
 
     Returns:
         HTML that encodes as UTF-8 and is the same for the same report.
@@ -58,7 +60,7 @@ def render(report: Mapping[str, Any]) -> str:
             "chosen": engine is result.engine,
             "measured": bool(engine["accuracy"] or engine["scenarios"]),
             "results": engine["scenarios"],
-            "marks": _marks(engine),
+            "marks": marks(engine),
         }
         for number, engine in enumerate(engines, start=1)
     ]
@@ -71,6 +73,7 @@ def render(report: Mapping[str, Any]) -> str:
             verdict=result,
             doubts=doubts(report),
             shown=_shown(engines),
+            against=_against(report.get("against"), rows),
             beside_loadgen=beside_loadgen(report["loadgen"]),
             scenarios=[s for s in SCENARIOS if any(s in e["scenarios"] for e in engines)],
             meaning=MEANING,
@@ -91,14 +94,35 @@ def render(report: Mapping[str, Any]) -> str:
     )
 
 
-def _marks(engine: Engine) -> list[str]:
+def marks(engine: Engine) -> list[str]:
     """What weakens an engine's figures, in a word or two each."""
     results = engine["scenarios"].values()
     found = {
         "slowed down": any(result["throttled"] for result in results),
         "unsteady": any(not result["warm_up"]["steady"] for result in results),
     }
-    return invalid(engine) + [mark for mark, holds in found.items() if holds]
+    return table.marks(engine) + [mark for mark, holds in found.items() if holds]
+
+
+def _against(
+    found: Mapping[str, Any] | None, rows: Sequence[Mapping[str, Any]]
+) -> dict[str, Any] | None:
+    """What changed since another report, and apart from that what did not."""
+    if not found:
+        return None
+    engines = {row["engine"]["name"]: row for row in rows}
+    changes = [
+        {**change, "of": engine["name"], "engine": engines.get(engine["name"])}
+        for engine in found["engines"]
+        for change in against_table.rows_of(engine)
+    ]
+    return {
+        "of": found["of"],
+        "count": against_table.count(found),
+        "changed": [change for change in changes if change["kind"]],
+        "others": [change for change in changes if not change["kind"]],
+        "notes": against_table.notes(found),
+    }
 
 
 def _shown(engines: Sequence[Engine]) -> set[str]:

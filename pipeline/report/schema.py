@@ -57,6 +57,7 @@ RESULT = {
     "warm_up": {"queries": COUNT, "seconds": NUMBER, "steady": FLAG},
     "drift": {"percent": NUMBER, "p_value": SHARE},
     "throttled": FLAG,
+    "throttled_share?": Maybe(SHARE),
     "starts": [NUMBER],
     "energy": Maybe({"mj": NUMBER, "ci95": RANGE, "loaded_w": NUMBER, "samples": COUNT}),
 }
@@ -118,6 +119,26 @@ CONDITIONS = {
     "temperatures_c": Each(NUMBER),
     "throttled": [TEXT],
 }
+CHANGE = {
+    "unit": TEXT,
+    "old": NUMBER,
+    "new": NUMBER,
+    "change": NUMBER,
+    "ci95": RANGE,
+    "p_value": SHARE,
+    "verdict": TEXT,
+    "marks": [TEXT],
+    "test?": TEXT,
+}
+AGAINST = {
+    "of": {"name": TEXT, "created": TEXT},
+    "not_comparable": [TEXT],
+    "notes": [TEXT],
+    "control": Maybe(TEXT),
+    "engines": [{"name": TEXT, "other": TEXT, "figures": Each(CHANGE)}],
+    "missing": Each(TEXT),
+    "added": [TEXT],
+}
 KEPT = {"top1": SHARE, "ci95": RANGE}
 GUARDED = {**KEPT, "n": SOME}
 NO_LOADGEN = {"reason": TEXT}
@@ -149,6 +170,7 @@ REPORT = {
         "source?": TEXT,
     },
     "engines": [ENGINE],
+    "against?": AGAINST,  # in what `edgetrt compare --json` prints
     "preprocess_ms": Maybe(LATENCY),
     "conditions": {
         "before": CONDITIONS,
@@ -161,6 +183,7 @@ REPORT = {
         "reason": Maybe(TEXT),
         "rails": [{"name": TEXT, "included": FLAG, "why": Maybe(TEXT)}],
         "idle_w": Maybe(NUMBER),
+        "idle_ci95?": Maybe(RANGE),
         "hz": Maybe(NUMBER),
     },
     "loadgen": Each(ANYTHING),  # NO_LOADGEN where it has a "reason", else LOADGEN

@@ -215,6 +215,9 @@ def _unsteady(engine: Engine) -> Iterator[str]:
     if result["throttled"]:
         slower = number(result["drift"]["percent"], "+.1f")
         yield f"{_name(engine)} slowed down during the run ({slower} %)."
+    if result.get("throttled_share"):
+        share = percent(result["throttled_share"])
+        yield f"The machine said that it throttled in {share} % of the turns of {_name(engine)}."
 
 
 def _disturbed(conditions: Mapping[str, Any]) -> Iterator[str]:

@@ -58,6 +58,13 @@ PC = {
         {"Fan": "1", "TCC Offset": "3", "intel_powerclamp": "-1"},
     ),
 }
+HEAT = "sys/devices/system/cpu/cpu{}/thermal_throttle/{}_throttle_count"
+INTEL = {
+    "proc/cpuinfo": PC_CPU.format(3600).replace("AMD Ryzen 7 5800X", "Intel(R) Core(TM) i7-8700"),
+    "proc/loadavg": PC["proc/loadavg"],
+    **sensors({"x86_pkg_temp": "71000"}, {"Processor": "0", "intel_powerclamp": "-1"}),
+    **{HEAT.format(n, of): "9" for n in (0, 1) for of in ("core", "package")},
+}
 # JetPack 4 in MAXP_CORE_ARM: the Denver cores, 1 and 2, are off and have no clocks.
 TX2 = {
     "proc/device-tree/model": "quill\0",
@@ -93,8 +100,10 @@ ORIN = {
          "hot-surface-alert": "1", "devfreq-17000000.gpu": "18", "cpufreq-cpu0": "0"},
     ),
     "usr/sbin/nvpmodel": "echo 'NV Power Mode: MAXN SUPER'\necho 2",
+    **{f"sys/class/hwmon/hwmon3/oc{n}_{name}": value for n in (1, 2, 3)
+       for name, value in (("throt_en", str(int(n != 2))), ("event_cnt", "15"))},
 }  # fmt: skip
-TREES = {"PC": PC, "TX2": TX2, "Orin": ORIN, "container": {}}
+TREES = {"PC": PC, "Intel": INTEL, "TX2": TX2, "Orin": ORIN, "container": {}}
 
 
 def write(root: Path, files: dict[str, str]) -> Path:
@@ -165,6 +174,40 @@ def test_orin(tmp_path: Path) -> None:
     assert ClocksProbe(tmp_path).read() == {
         "cpu_mhz": 2201.6, "gpu_mhz": 1300.5, "temperature_c": 98.0, "throttled": 1.0
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("tree", "counter"),
+    [
+        (INTEL, HEAT.format(0, "core")),
+        (INTEL, HEAT.format(1, "package")),
+        (sensors({}, {}) | {k: v for k, v in ORIN.items() if "hwmon" in k},
+         "sys/class/hwmon/hwmon3/oc3_event_cnt"),
+    ],
+)  # fmt: skip
+def test_a_counter_tells_that_throttling_began_since_the_last_reading(
+    tmp_path: Path, tree: dict[str, str], counter: str
+) -> None:
+    write(tmp_path, tree)
+    probe = ClocksProbe(tmp_path)
+    assert [probe.read()["throttled"] for _ in range(2)] == [0.0, 0.0]  # what was before is not
+    write(tmp_path, {counter: "16"})
+    assert look(tmp_path)["throttled"] == []  # nor at one moment
+    assert probe.throttled() == [counter]
+    assert probe.read()["throttled"] == 0.0
+    (tmp_path / counter).unlink()
+    assert probe.read()["throttled"] == 0.0
+    write(tmp_path, {counter: "17"})  # what was missed is told late
+    assert probe.read()["throttled"] == 1.0
+    write(tmp_path, {counter: "0"})
+    assert probe.read()["throttled"] == 0.0
+
+
+def test_events_that_throttle_nothing_are_none(tmp_path: Path) -> None:
+    probe = ClocksProbe(write(tmp_path, {k: v for k, v in ORIN.items() if "hwmon" in k}))
+    assert probe.throttled() == []
+    write(tmp_path, {"sys/class/hwmon/hwmon3/oc2_event_cnt": "16"})
+    assert probe.throttled() == []
 
 
 def test_container_that_shows_nothing(tmp_path: Path) -> None:
@@ -317,7 +360,9 @@ class NvmlError(Exception):
     """As pynvml has one."""
 
 
-def fake_nvml(reasons: int | None, init: Exception | None = None) -> Any:
+def fake_nvml(
+    reasons: int | None, init: Exception | None = None, named: str = "ThrottleReasons"
+) -> Any:
     """The part of pynvml that is used, for a GPU that can't tell its temperature."""
 
     def answer(value: Any) -> Any:
@@ -332,7 +377,7 @@ def fake_nvml(reasons: int | None, init: Exception | None = None) -> Any:
         NVMLError=NvmlError, NVML_CLOCK_SM=1, NVML_TEMPERATURE_GPU=0,
         nvmlInit=answer(init or 0), nvmlDeviceGetHandleByPciBusId=answer("handle"),
         nvmlDeviceGetClockInfo=answer(1980), nvmlDeviceGetTemperature=answer(None),
-        nvmlDeviceGetCurrentClocksThrottleReasons=answer(reasons),
+        **{f"nvmlDeviceGetCurrentClocks{named}": answer(reasons)},
     )  # fmt: skip
 
 
@@ -356,6 +401,13 @@ def test_gpu_of_a_pc(
     assert read["temperature_c"] == 51.0
     # A Jetson's GPU is asked by its own files.
     assert ClocksProbe(write(tmp_path, gpu("17000000.gpu", 1, 3_000_000, 4))).gpu_mhz() == 3.0
+
+
+@pytest.mark.parametrize(
+    ("named", "told"), [("ThrottleReasons", ["heat"]), ("EventReasons", ["heat"]), ("", None)]
+)
+def test_libraries_of_every_age_tell_of_throttling(named: str, told: list[str] | None) -> None:
+    assert nvml.Nvml(fake_nvml(0x20, named=named), "handle").throttled() == told
 
 
 def test_library_that_finds_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:

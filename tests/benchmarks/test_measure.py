@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from benchmarks.measure import REFERENCE, Picture, digest, entry_of, measure
 from benchmarks.power import Rail
 from benchmarks.progress import Console
 from benchmarks.scenarios import DEFAULT, FROM_FILE, OFFLINE, QUICK, SCENARIOS, SINGLE_STREAM, Work
+from benchmarks.table import table
 from engines.engine import Engine, EngineError, TensorSpec
 from engines.files import write_json
 from engines.preprocess import load
@@ -198,6 +200,7 @@ def test_power_is_told_with_what_it_is_of(
     report, entries = run({REFERENCE: Fixed(0.9)}, test_split, (OFFLINE,))
     found = report["power"]
     assert (found["source"], found["reason"], found["idle_w"]) == ("test", None, 3.0)
+    assert found["idle_ci95"] == [3.0, 3.0]
     assert found["rails"] == [{"name": "ALL", "included": True, "why": "the whole machine"}]
     assert 1 < found["hz"] <= 11
     series = report["conditions"]["series"]
@@ -212,10 +215,40 @@ def test_no_energy_by_a_sensor_that_does_not_see_the_engine(
     sees: str, told: bool, test_split: list[Picture], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module.power, "find", lambda: (Constant(sees), None))
-    monkeypatch.setattr(module, "IDLE_SECONDS", {"quick": 0.3})
+    monkeypatch.setattr(module, "IDLE_SECONDS", {"quick": 0.6})
     monkeypatch.setattr(module.power, "energy", lambda *_: {"mj": 1.0})
     _, entries = run({REFERENCE: Fixed(0.9)}, test_split, (OFFLINE,))
     assert bool(entries[REFERENCE]["scenarios"][OFFLINE]["energy"]) is told
+
+
+def test_the_engine_that_ran_while_the_machine_throttled_is_named(
+    test_split: list[Picture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_work = ""
+
+    class Named(Fixed):
+        def __init__(self, name: str) -> None:
+            super().__init__(0.9)
+            self.name = name
+
+        def infer(self, pictures: np.ndarray) -> np.ndarray:
+            nonlocal at_work
+            at_work = self.name
+            time.sleep(0.01)
+            return super().infer(pictures)
+
+    class Probe:
+        def read(self) -> dict[str, float]:
+            return {"throttled": float(at_work == "hot")}
+
+    monkeypatch.setattr(module, "MONITOR_HZ", 500.0)
+    monkeypatch.setattr(module.conditions, "ClocksProbe", Probe)
+    monkeypatch.setattr(module.conditions, "look", lambda: {})
+    engines: dict[str, Engine] = {name: Named(name) for name in (REFERENCE, "hot", "cool")}
+    _, entries = run(engines, test_split, (SINGLE_STREAM,))
+    found = {name: e["scenarios"][SINGLE_STREAM]["throttled_share"] for name, e in entries.items()}
+    assert found == {REFERENCE: 0.0, "hot": 1.0, "cool": 0.0}
+    assert table([entries["hot"]]).splitlines()[1].startswith("hot     ran, quick, throttled")
 
 
 def test_engine_of_another_number_of_classes(test_split: list[Picture]) -> None:

@@ -68,7 +68,7 @@ if source is None:
     print(json.dumps({"reason": reason}))
 else:
     with Monitor([source], 50.0) as monitor:
-        watts = power.idle(monitor, 0.5)
+        watts = power.idle(monitor, 0.5).mean
     print(json.dumps({"name": source.name, "rails": source.rails, "watts": watts,
                       "keys": sorted(monitor.series()), "read": source.read()}))
 """

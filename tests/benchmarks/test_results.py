@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.latency import Timed, Turn, WarmUp
-from benchmarks.results import speedup, summarize
+from benchmarks.results import speedup, summarize, throttled_share
 from benchmarks.scenarios import FROM_FILE, OFFLINE, QUICK, SINGLE_STREAM, THOROUGH, Effort
 
 WARM = WarmUp(12, 0.5, True)
@@ -86,6 +86,25 @@ def test_slower_by_little_or_by_chance_is_no_throttling(turns: int, step: float)
     found = summarize(SINGLE_STREAM, timed(slower), THOROUGH)
     assert not found["throttled"]
     assert (found["drift"]["percent"] > 5) != (found["drift"]["p_value"] < 0.01)
+
+
+def test_share_of_turns_in_which_the_machine_throttled() -> None:
+    """Two engines in turn, one second each: only the readings in its own turns are an engine's."""
+    turns = [Turn(float(n), n + 1.0, [1.0], [], 1) for n in range(40)]
+    seconds = [n / 10 + 0.05 for n in range(400)]
+    hot = [float(int(t) in (3, 5, 8) or 20 <= t < 20.1) for t in seconds]
+    series: dict[str, Any] = {"seconds": seconds, "throttled": hot}
+    assert throttled_share(series, turns[0::2]) == 2 / 20  # in the 9th and a moment of the 21st
+    assert throttled_share(series, turns[1::2]) == 2 / 20
+    assert throttled_share(series, turns[30:]) == 0.0
+    missed = [None if int(t) < 30 else said for t, said in zip(seconds, hot, strict=True)]
+    assert throttled_share({"seconds": seconds, "throttled": missed}, turns) == 0.0
+    assert throttled_share({"seconds": seconds, "throttled": missed}, turns[:30]) is None
+    assert throttled_share({"seconds": seconds}, turns) is None  # nothing tells
+    assert throttled_share({"seconds": []}, turns) is None
+    # Turns between two readings are not counted as cool.
+    short = [Turn(n + 0.06, n + 0.14, [0.08], [], 1) for n in range(10)]
+    assert throttled_share(series, [*short, turns[3]]) == 1.0
 
 
 def test_offline_is_pictures_by_seconds() -> None:

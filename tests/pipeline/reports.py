@@ -332,6 +332,7 @@ def example() -> dict[str, Any]:
                 {"name": "core", "included": False, "why": "part of package-0"},
             ],
             "idle_w": 21.4,
+            "idle_ci95": [21.1, 21.8],
             "hz": 10.0,
         },
         "loadgen": {
@@ -383,7 +384,7 @@ def example() -> dict[str, Any]:
         },
         "reproduce": [
             "edgetrt run --image-dir data/elpv --run runs/demo --testing-percentage 25",
-            "edgetrt compare --run runs/demo --scenarios single-stream,offline,from-file",
+            "edgetrt compare --run runs/demo --scenario single-stream,offline,from-file",
         ],
     }
 
@@ -399,6 +400,7 @@ def troubled() -> dict[str, Any]:
     tensorflow["scenarios"]["single-stream"]["warm_up"]["steady"] = False
     hot = best["scenarios"]["single-stream"]
     hot |= {"throttled": True, "drift": {"percent": 23.4, "p_value": 0.0002}}
+    hot["throttled_share"] = 0.35
     slower = [
         round(value * (1 + 0.25 * (i // PER_TURN) / TURNS), 4)
         for i, value in enumerate(hot["samples"])
@@ -544,6 +546,13 @@ def with_text(report: dict[str, Any], text: str) -> dict[str, Any]:
     report["power"] |= {"source": text, "rails": [rail, {**rail, "included": False}]}
     if "engine" in report["loadgen"]:
         report["loadgen"] |= {"engine": text, "version": text}
+    if found := report.get("against"):
+        found |= {"of": {"name": text, "created": text}, "not_comparable": [text], "notes": [text],
+                  "control": text, "missing": {text: text}, "added": [text]}  # fmt: skip
+        for one in found["engines"]:
+            one |= {"name": text, "other": text}
+            for figure in one["figures"].values():
+                figure |= {"unit": text, "verdict": text, "marks": [text]}
     report["stages"] = {text: 1.0}
     report["environment"] = {text: text}
     report["reproduce"] = [text]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from reports import HOSTILE, device, engine, example, troubled, with_text
+from reports import HOSTILE, Page, device, engine, example, troubled, with_text
 
 from pipeline import against as module
 from pipeline import cli
@@ -18,6 +18,8 @@ from pipeline.against import against
 from pipeline.budgets import Budgets
 from pipeline.errors import BudgetError, PipelineError, UsageError
 from pipeline.report.against_table import describe
+from pipeline.report.page import _against, render
+from pipeline.report.read import read
 from pipeline.report.verdict import verdict
 from pipeline.run import Run
 
@@ -285,16 +287,89 @@ def test_another_machine_is_no_regression() -> None:
 
 def test_what_weakens_a_verdict_stands_beside_it() -> None:
     found = figures(short(troubled), short(), "openvino-int8")
-    assert found[SINGLE]["marks"] == ["quick", "slowed down"]
+    assert found[SINGLE]["marks"] == ["quick", "throttled", "slowed down"]
     assert found[OFFLINE]["marks"] == ["quick"]
     shown = describe(against(short(troubled), short()))
-    assert "not comparable (quick, slowed down)" in shown
+    assert "not comparable (quick, throttled, slowed down)" in shown
     for difference in troubled()["conditions"]["differences"]:
         assert f"not comparable: while measuring here, {difference}" in shown
     new = short(troubled)
     new["conditions"] = short()["conditions"]
     entry(new, "openvino-int8")["scenarios"][SINGLE]["p90"] *= 1.15  # as its samples have it
-    assert "slower (quick, slowed down)" in describe(against(new, short()))
+    assert "slower (quick, throttled, slowed down)" in describe(against(new, short()))
+
+
+def page_of(new: Report, old: Report) -> str:
+    return render({**new, "against": against(new, old)})
+
+
+def test_the_page_shows_what_changed_and_folds_what_did_not() -> None:
+    new = slowed(short(), 1.0, 1.3, 0.8)
+    html = page_of(new, short())
+    page = Page(html)
+    assert not page.open
+    section = page.text[page.text.index("Against demo of") :]
+    changed, others = section.split(" 10 figures that can't be said to have changed ")
+    assert changed == (
+        "Against demo of 2026-11-23 12:00:00 UTC 1 worse, 1 better, of 9 figures. "
+        "Engine figure Then Now Change 95 % interval Judged"
+        " 2 openvino-int8 single-stream, ms (p90) 5.62 7.30 +30.0 % +27.6 to +32.4 slower"
+        " 3 onnxruntime-int8 single-stream, ms (p90) 4.74 3.79 −20.0 % −21.4 to −18.6 faster"
+    )
+    assert "1 tensorflow-fp32 accuracy 87.0 % 87.0 % 0.0 points" in others
+    assert "no difference control" in others and "Holm's correction" in others
+    assert 'class="worse">slower' in html and 'class="better">faster' in html
+    assert "Against demo" not in Page(render(new)).text
+
+
+def test_the_page_of_nothing_comparable_says_why() -> None:
+    new = short()
+    new["conditions"]["before"] |= {"machine": "another"}
+    new["engines"] = new["engines"][1:2]
+    text = Page(page_of(new, short())).text
+    text = text[text.index("Against demo of") : text.index("How it was measured")]
+    assert " 0 worse, 0 better, of 4 figures. 4 figures that can't be said to have changed" in text
+    assert "speed and energy not comparable: the machines differ" in text
+    assert "tensorflow-fp32 ran there, not here: no such engine" in text
+    for nothing in (against(short(), short()), against(short(), {**short(), "engines": []})):
+        assert not Page(render({**short(), "against": nothing})).open
+
+
+def test_hostile_names_on_the_page_change_no_tag() -> None:
+    def page(name: str) -> Page:
+        report = {**short(), "against": against(slowed(short(), 1, 2), short())}
+        return Page(render(with_text(report, name)))
+
+    assert page(HOSTILE).structure == page("a" * len(HOSTILE)).structure
+
+
+@pytest.mark.parametrize("value", [None, "x", -1, 1e14, [], {}])
+def test_a_damaged_comparison_is_refused_or_can_be_shown(value: Any, tmp_path: Path) -> None:
+    whole = {**short(), "against": against(slowed(short(), 1, 2), short())}
+    whole["against"]["engines"] = whole["against"]["engines"][:1]
+    text = json.dumps(whole)
+    places = [("against",), *(("against", key) for key in whole["against"])]
+    figure = ("against", "engines", 0, "figures")
+    places += [figure, *((*figure, name) for name in whole["against"]["engines"][0]["figures"])]
+    places += [(*figure, SINGLE, key) for key in ("unit", "old", "change", "ci95", "p_value",
+                                                  "verdict", "marks")]  # fmt: skip
+    shown = 0
+    for *outer, last in places:
+        report = json.loads(text)
+        inner = report
+        for key in outer:
+            inner = inner[key]
+        inner[last] = value
+        (tmp_path / "report.json").write_text(json.dumps(report))
+        try:
+            found = read(tmp_path / "report.json")
+        except PipelineError as error:
+            assert "against" in str(error)
+            continue
+        shown += 1
+        describe(found["against"])
+        _against(found["against"], [])
+    assert shown < len(places) / 2
 
 
 def jetson(*targets: str) -> Report:
@@ -457,7 +532,8 @@ def no_tensorflow() -> Report:
          "tensorrt-rtx-int8 did not run here.*: built for SM 8.6"),
         (no_rival, {"max_latency_ms": 5}, "no engine besides TensorFlow"),
         (no_rival, {"max_accuracy_drop": 5}, "no engine besides TensorFlow"),
-        (no_latency, {"engine": "openvino-int8", "max_latency_ms": 5}, "not measured in single"),
+        (no_latency, {"engine": "openvino-int8", "max_latency_ms": 5},
+         "not measured in single-stream, .* add that to --scenario$"),
         (no_tensorflow, {"engine": "tensorrt-fp16", "max_accuracy_drop": 5},
          "TensorFlow did not run.*give --against"),
     ],
@@ -524,7 +600,17 @@ def test_compare_against_prints_table_and_changes(
     shown = capsys.readouterr().out
     assert "against demo of 2026-11-23T12:00:00Z: 0 worse, 0 better, of 9 figures" in shown
     assert compared("--against", str(tmp_path / "old.json"), "--json") == 0
-    assert json.loads(capsys.readouterr().out)["against"]["of"]["name"] == "demo"
+    told = capsys.readouterr().out
+    assert json.loads(told)["against"]["of"]["name"] == "demo"
+    page = tmp_path / "run" / "report" / "index.html"
+    text = Page(page.read_text()).text
+    assert "Against demo of 2026-11-23 12:00:00 UTC 0 worse, 0 better, of 9 figures." in text
+    # What was printed is a report like any other.
+    (tmp_path / "printed.json").write_text(told)
+    assert read(tmp_path / "printed.json") == json.loads(told)
+    assert cli.main(["report", str(tmp_path / "printed.json"), "--out", str(tmp_path / "new")]) == 0
+    assert (tmp_path / "new" / "index.html").read_text() == page.read_text()
+    capsys.readouterr()
     assert compared("--json") == 0
     assert "against" not in json.loads(capsys.readouterr().out)
 

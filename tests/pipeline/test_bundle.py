@@ -49,7 +49,7 @@ def made(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     folder = tmp_path_factory.mktemp("made")
     generate(folder / "signing.pem")
     with Run(finished.folder, read_only=True) as run:
-        bundle.make(run, folder / "model.edgetrt", folder / "signing.pem", name="cells")
+        bundle.make(run, folder / "model.edgetrt", folder / "signing.pem", name="cells", cases=8)
     return folder / "model.edgetrt", folder / "signing.pem"
 
 

@@ -182,10 +182,29 @@ def test_a_busy_machine_is_said_once_a_run() -> None:
 def test_engines_that_slowed_down_and_a_machine_that_throttled_are_told_apart() -> None:
     found = list(warnings([example(), troubled()]))
     assert "Run 2: slowed down while they were measured: openvino-int8" in found
+    assert "Run 2: throttled while they were measured: openvino-int8" in found
     assert sum("said that it throttled" in warning for warning in found) == 1
     calm = troubled()
     calm["conditions"] = example()["conditions"]
+    del entry(calm, "openvino-int8")["scenarios"][SINGLE]["throttled_share"]
     assert not any("throttled" in warning for warning in warnings([example(), calm]))
+
+
+def entry(report: Report, name: str) -> dict[str, Any]:
+    return next(one for one in report["engines"] if one["name"] == name)
+
+
+def test_what_weakens_a_row_is_marked_in_every_table() -> None:
+    reports = [example(), troubled()]
+    status = [row["status"] for row in rows(reports)]
+    assert status == ["ran"] * 6 + ["ran, quick"] * 4 + ["ran, quick, throttled", "ran, quick"]
+    [line] = [line for line in as_markdown(rows(reports)).splitlines() if "throttled" in line]
+    assert line.startswith("| 2 | AMD EPYC 9B14 |  | openvino-int8 | ran, quick, throttled |")
+    assert "openvino-int8     ran, quick, throttled     87.3" in as_text(rows(reports))
+    assert "openvino-int8 quick throttled slowed down" in Page(render(reports)).text
+    entry(reports[0], "openvino-int8")["scenarios"][SINGLE] |= {"valid": False, "why": "too few"}
+    assert [row["status"] for row in rows(reports)][4] == "ran, not valid"
+    assert "openvino-int8 not valid" in Page(render(reports)).text
 
 
 def test_a_report_given_twice_is_said() -> None:
@@ -224,7 +243,7 @@ def test_tables_hold_hostile_names() -> None:
     found = rows([with_text(example(), "=1|<b>" + HOSTILE)])
     lines = as_markdown(found).splitlines()
     assert len(lines) == 2 + len(found)
-    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {12}
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {13}
     assert all("<" not in re.sub(r"\\<", "", line) for line in lines)
     assert len(as_text(found).splitlines()) == 1 + len(found)
     table = list(csv.DictReader(io.StringIO(as_csv(found))))
@@ -405,6 +424,25 @@ def test_reports_of_hosts_and_devices_are_read(
     file = tmp_path / "report.json"
     file.write_text(json.dumps(report()))
     assert read.read(file) == report()
+
+
+def test_a_report_of_before_throttling_was_told_of_each_engine_is_read_and_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = troubled()
+    del old["power"]["idle_ci95"]
+    for one in old["engines"]:
+        for result in one["scenarios"].values():
+            result.pop("throttled_share", None)
+    (tmp_path / "old.json").write_text(json.dumps(old))
+    (tmp_path / "new.json").write_text(json.dumps(example()))
+    files = [str(tmp_path / name) for name in ("old.json", "new.json")]
+    assert cli.main(["report", files[0], "--out", str(tmp_path / "page")]) == 0
+    assert "21.4 W when idle" in Page((tmp_path / "page" / "index.html").read_text()).text
+    assert cli.main(["report", "--merge", *files, "--out", str(tmp_path / "all")]) == 0
+    assert "throttled while" not in capsys.readouterr().err
+    new = json.loads((tmp_path / "all" / "report.json").read_text())["reports"][1]
+    assert new["power"]["idle_ci95"] == [21.1, 21.8]
 
 
 @pytest.mark.parametrize(

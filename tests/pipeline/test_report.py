@@ -198,7 +198,10 @@ def test_what_weakens_the_verdict_is_said_beside_it() -> None:
     for doubt in doubts(troubled()):
         assert doubt in beside
     assert "To be taken with care" not in Page(render(example())).text
-    assert "openvino-int8 quick slowed down" in text and "tensorflow-fp32 quick unsteady" in text
+    assert (
+        "openvino-int8 quick throttled slowed down" in text
+        and "tensorflow-fp32 quick unsteady" in text
+    )
     assert (
         "60 queries of 1,024" in text
         and "They do not agree (95 % interval 1.200 to 1.330)." in text
@@ -527,6 +530,24 @@ def test_doubts_are_of_the_engines_that_the_verdict_speaks_of() -> None:
     assert doubts(report) == ["openvino-int8 has no valid result: 3 seconds of 10."]
 
 
+def test_an_engine_that_the_machine_throttled_is_marked_wherever_it_stands() -> None:
+    report = example()
+    assert not any("throttled" in shown for shown in (table(report["engines"]), markdown(report)))
+    report["engines"][4]["scenarios"]["single-stream"]["throttled_share"] = 0.35
+    report["engines"][5]["scenarios"]["offline"]["throttled_share"] = 0.0
+    text = Page(render(report)).text
+    assert "openvino-int8 throttled INT8" in text and text.count("throttled INT8") == 1
+    assert "throttled in 35.0 % of turns" in text and text.count("% of turns") == 1
+    assert doubts(report) == [
+        "The machine said that it throttled in 35.0 % of the turns of openvino-int8."
+    ]
+    assert "| **openvino-int8** | ran, throttled |" in markdown(report)
+    assert "openvino-int8      ran, throttled" in table(report["engines"])
+    found = [row["single_stream_throttled_share"] for row in reading.DictReader(
+        io.StringIO(csv(report)))]  # fmt: skip
+    assert found[3:5] == ["", "0.35"]
+
+
 def test_only_the_machine_itself_says_that_it_throttled() -> None:
     report = example()
     chosen = report["engines"][4]["scenarios"]["single-stream"]
@@ -583,7 +604,8 @@ def test_turns_over_time_show_what_slowed_down_and_when_the_machine_throttled() 
 def test_table_for_a_terminal() -> None:
     lines = table(troubled()["engines"]).splitlines()
     assert re.split("  +", lines[0])[-5:] == ["p99 ms of 8", "from file ms", "pict./s", "mJ", "MB"]
-    assert "openvino-int8      ran, quick   87.3% (84.5%..89.7%)   99.5%    5.21" in lines[5]
+    start = "openvino-int8      ran, quick, throttled  87.3% (84.5%..89.7%)   99.5%    5.21"
+    assert lines[5].startswith(start)
     figures = ["5.62", "6.63", "40.45", "7.66", "221", "129.2", "3.6"]
     assert lines[5].split()[-7:] == figures
     assert lines[-1] == "tensorrt-int8: tensorrt is not installed"
@@ -629,7 +651,7 @@ def test_markdown_has_the_verdict_and_a_table() -> None:
         "**INT8 on openvino: 4.4× as fast as TensorFlow (95 % interval 4.2 to 4.6)"
     )
     assert "- A quick look: fewer queries than a valid result needs." in text
-    assert "| **openvino-int8** | ran, quick | 87.3 (84.5–89.7) |" in text
+    assert "| **openvino-int8** | ran, quick, throttled | 87.3 (84.5–89.7) |" in text
     assert "- tensorrt-int8: tensorrt is not installed" in text
     assert "\n| --- | --- | ---: |" in text  # words to the left, figures to the right
     assert "Top-5" not in text

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from reports import HOSTILE, device, example, troubled, with_text
 
+from pipeline.against import against
 from pipeline.report import merged
 from pipeline.report.page import render
 
@@ -20,7 +21,7 @@ axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 PHONE, DESK = 390, 1280
 PAGES = {
     "example": lambda: render(example()),
-    "troubled": lambda: render(troubled()),
+    "troubled": lambda: render({**troubled(), "against": against(troubled(), example())}),
     "device": lambda: render(device()),
     "hostile": lambda: render(with_text(troubled(), HOSTILE)),
     "merged": lambda: merged.render([example(), device(), with_text(troubled(), HOSTILE)]),
