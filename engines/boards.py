@@ -179,5 +179,5 @@ GPU_FAMILIES = (
     GpuFamily("sm100", (10, 0), "Blackwell", "B200", ("10", "11"), _BLACKWELL),
     GpuFamily("sm120", (12, 0), "Blackwell", "RTX 50", ("10", "11", "RTX"), _BLACKWELL),
     GpuFamily("sm121", (12, 1), "Blackwell", "GB10 (DGX Spark)", ("RTX",),
-              "TensorRT 10 and 11 bring no kernels made for it"),
+              "TensorRT 10 and 11 have no files of kernels of its own, and may use those of sm120"),
 )  # fmt: skip

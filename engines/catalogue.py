@@ -74,7 +74,7 @@ def read_sidecar(path: Union[str, Path]) -> Dict[str, Any]:
     try:
         sidecar = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise EngineError("{} can't be read: {}".format(path, error)) from error
+        raise EngineError("{} can't be read ({}); build it again".format(path, error)) from error
     if not isinstance(sidecar, dict) or sidecar.get("schema") != SCHEMA:
         raise EngineError("{} was not written by this version; build it again".format(path))
     if not _is_whole(sidecar) or sidecar["name"] != Path(path).stem:

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from engines.catalogue import SCHEMA, module_of, read_sidecar
+from engines.catalogue import MODULES, SCHEMA, module_of, read_sidecar
 from engines.engine import EngineError
 from engines.files import remove, replacing, sha256_of, write_json
 from engines.settings import DEFAULT, EXPLICIT, Settings
@@ -98,7 +98,7 @@ def fulfil(
             return sidecar, False
         remove(folder / LAYERS / (order.name + ".json"))
     write_json(path, sidecar)
-    for stale in _files_of(order, folder):  # of an older model, TensorRT or GPU
+    for stale in _files_of(order.name, order.backend, folder):  # of an older model, TensorRT or GPU
         if stale.name != sidecar.get("file"):
             remove(stale)
     return sidecar, False
@@ -118,6 +118,9 @@ def tidy(folder: Path, orders: Sequence[Order]) -> None:
             stays = False
         if not stays:
             remove(path)
+            for backend in MODULES:
+                for file in _files_of(path.stem, backend, folder):
+                    remove(file)
 
 
 def _make(order: Order, graph_file: Path, file: Path, progress: Any) -> Dict[str, Any]:
@@ -156,13 +159,10 @@ def _file_name(order: Order, sidecar: Dict[str, Any]) -> str:
     return "{}-{}{}".format(order.name, hashlib.sha256(words.encode()).hexdigest()[:12], suffix)
 
 
-def _files_of(order: Order, folder: Path) -> List[Path]:
-    """Whatever engines an order was fulfilled with so far."""
-    pattern = re.compile(
-        "{}(-[0-9a-f]{{12}})?{}".format(
-            *map(re.escape, (order.name, module_of(order.backend).SUFFIX))
-        )
-    )
+def _files_of(name: str, backend: str, folder: Path) -> List[Path]:
+    """Whatever engines an order of that name was fulfilled with so far."""
+    suffix = module_of(backend).SUFFIX
+    pattern = re.compile("{}(-[0-9a-f]{{12}})?{}".format(*map(re.escape, (name, suffix))))
     return [path for path in folder.iterdir() if pattern.fullmatch(path.name)]
 
 

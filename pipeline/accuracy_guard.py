@@ -250,10 +250,10 @@ def _latencies(
             )
             for name in names
         }
-        with console.progress("latency", QUICK.turns * len(engines), "turns") as advance:
-            timed = measure(SINGLE_STREAM, engines, pixels, (), QUICK, advance)
+        with console.progress("latency", EFFORT.turns * len(engines), "turns") as advance:
+            timed = measure(SINGLE_STREAM, engines, pixels, (), EFFORT, advance)
         backend = engines[FP32].backend
     return backend, {
-        name: round(summarize(SINGLE_STREAM, found, QUICK)["p50"], 4)
+        name: round(summarize(SINGLE_STREAM, found, EFFORT)["p50"], 4)
         for name, found in timed.items()
     }

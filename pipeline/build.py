@@ -6,6 +6,7 @@ from typing import Any
 
 from benchmarks.orders import fulfil_aloud, orders
 from benchmarks.progress import Console
+from engines.boards import Board
 from engines.catalogue import MODULES, PRECISIONS, backends_here
 from engines.orders import Order, tidy
 from engines.settings import DEFAULT, EXPLICIT, Settings
@@ -52,6 +53,11 @@ class Options:
         wrong = check_settings(self.settings)
         if wrong:
             raise UsageError(wrong)
+        way = self.settings.int8
+        if way != EXPLICIT and not (
+            standard.BACKEND in self.backends and "int8" in self.precisions
+        ):
+            raise UsageError(f"--int8 {way} is for --engine {standard.BACKEND} --precision int8")
 
     def _refuse_board(self, name: str) -> None:
         """A board builds its own engines: say how, and what it is not made for."""
@@ -63,10 +69,10 @@ class Options:
         against = next(filter(None, refusals), None)
         if against and self.precisions != PRECISIONS and not self.settings.force:
             raise UsageError(against)
-        raise UsageError(
-            f"TensorRT builds for a {board.name} only on one: edgetrt device-package, then there "
-            "python3 edgetrt-device.pyz build --run DIR"
-        )
+        how = "edgetrt build there"
+        if isinstance(board, Board):
+            how = "edgetrt device-package, then there python3 edgetrt-device.pyz build --run DIR"
+        raise UsageError(f"TensorRT builds for {board.name} only on one: {how}")
 
 
 def build(run: Run, options: Options, console: Console) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from benchmarks.progress import Console
+from benchmarks.streams import open_closed_streams
 from engines import __version__
 from engines.telemetry import stop_telemetry
 from engines.text import printable
@@ -42,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     stop_telemetry()
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     if arguments is None:
-        _open_closed_streams()
+        open_closed_streams()
         end_on_signals()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
@@ -79,18 +80,6 @@ def _perform(args: argparse.Namespace) -> int:
         else:
             _complain(str(error), args)
         return FAILED
-
-
-def _open_closed_streams() -> None:
-    """Open a standard stream that was closed (`>&-`) to nowhere.
-
-    Else the next file that is opened would take its number, and get whatever is printed.
-    """
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
-    os.close(descriptor)
-    sys.stdout = sys.stdout or os.fdopen(1, "w")
-    sys.stderr = sys.stderr or os.fdopen(2, "w")
 
 
 def _drop_output() -> None:
@@ -162,6 +151,7 @@ def _compare(args: argparse.Namespace, console: Console) -> None:
     from benchmarks.flags import work_of
     from benchmarks.measure import REFERENCE
     from engines.catalogue import read_sidecars
+    from pipeline import publish
     from pipeline.against import against
     from pipeline.budgets import Budgets
     from pipeline.compare import compare
@@ -178,6 +168,7 @@ def _compare(args: argparse.Namespace, console: Console) -> None:
         report = compare(run, work_of(args), console)
         if other is not None:
             report = {**report, "against": against(report, other)}
+            publish.write(report, run.report_page.parent)
         _show_report(args, report, run)
     budgets.enforce(report, other)
 
@@ -221,6 +212,9 @@ def _run(args: argparse.Namespace, console: Console) -> None:
     from pipeline.run import Run
 
     options = _retrain_options(args), _quantize_options(args), _build_options(args)
+    if options[1].max_accuracy_drop is not None and options[0].validation == 0:
+        raise UsageError("--max-accuracy-drop decides on validation pictures: give a "
+                         "--validation-percentage above 0")  # fmt: skip
     with Run(args.run, create=True) as run:
         retrain(run, options[0], console)
         export(run, console)
@@ -352,7 +346,7 @@ def _bundle(args: argparse.Namespace, console: Console) -> None:
     key = key_for(args.key, args.unsigned)
     with Run(args.run, read_only=True) as run:
         manifest = make(run, args.out, key, args.precision, args.with_tensorflow, args.target,
-                        args.name, args.golden, console)  # fmt: skip
+                        args.name, console, cases=args.golden)  # fmt: skip
     found = {"file": str(args.out), "size_bytes": args.out.stat().st_size,
              "release": manifest.id, "name": manifest.name}  # fmt: skip
     _show(args, found | {"signed_by": None if key is None else fingerprint(public_of(key))})

@@ -10,6 +10,8 @@ from engines.files import write_bytes
 from pipeline.errors import UsageError
 
 MAIN = """import sys
+if sys.version_info < (3, 6):
+    sys.exit("edgetrt-device needs Python 3.6 or newer: python3 edgetrt-device.pyz")
 try:
     import numpy
 except ImportError as error:

@@ -17,16 +17,31 @@ COLUMNS = ("target", "chip", "sm", "JetPack", "CUDA", "TensorRT", "Python",
 def find(name: str) -> Target:
     """The target of that name, whatever its case, spaces and dashes.
 
+    Part of a name does ("thor"), a compute capability ("sm53") or a GPU of a series ("RTX 4090"),
+    where only one target is meant by it.
+
     Raises:
-        UsageError: there is none.
+        UsageError: there is none, or several.
     """
     wanted = _plain(name).removeprefix("nvidia").removeprefix("jetson").removeprefix("geforce")
     for target in TARGETS:
         examples = getattr(target, "examples", "").split(", ")
         if wanted and wanted in map(_plain, (target.name, *examples)):
             return target
-    names = ", ".join(target.name for target in TARGETS)
-    raise UsageError(f"there is no target '{name}'; choose one of: {names}")
+    near = [target for target in TARGETS if wanted and _is_near(wanted, target)]
+    if len(near) == 1:
+        return near[0]
+    names = ", ".join(target.name for target in near or TARGETS)
+    wrong = "may be any of several targets" if near else "is no target"
+    raise UsageError(f"'{name}' {wrong}; choose one of: {names}")
+
+
+def _is_near(wanted: str, target: Target) -> bool:
+    if isinstance(target, Board):
+        sm = "sm{}{}".format(*target.compute_capability)
+        return wanted in (sm, *map(_plain, target.name.split()))
+    series = (_plain(example) for example in target.examples.split(", "))
+    return any(re.fullmatch(one + "[0-9]{2}(ti|super|d|laptop)*", wanted) for one in series)
 
 
 def as_dict(target: Target) -> dict[str, Any]:

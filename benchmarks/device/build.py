@@ -43,13 +43,19 @@ def build(
     """
     if settings.int8 != EXPLICIT:
         settings = _calibrated(folder, settings, pictures, count)
+    backends, chosen = backends or _installed(), precisions or _suited(settings, among)
     gpu = gpu_here()
+    if settings.int8 != EXPLICIT and not (standard.BACKEND in backends and "int8" in chosen):
+        against = None if gpu is None or precisions else refusal("int8", gpu.compute_capability)
+        console.warn(
+            "--int8 {} has no effect: {}".format(
+                settings.int8, against or "it is for --engine tensorrt --precision int8"
+            )
+        )
     places = {standard.BACKEND: [standard.target_here()], rtx.BACKEND: []}
     if gpu is not None and target_of(gpu) in RTX_TARGETS:
         places[rtx.BACKEND] = [target_of(gpu)]
-    given = list(
-        orders(backends or _installed(), precisions or _suited(settings, among), places, settings)
-    )
+    given = list(orders(backends, chosen, places, settings))
     about = {"versions": device_versions()}
     made = [_build(folder, order, about, console) for order in given]
     tidy(folder.engines, given)
@@ -87,7 +93,10 @@ def _calibrated(
     """The settings with what TensorRT's calibrator needs: pictures, or a cache in their place."""
     if pictures is None:
         if not folder.calibration_cache.is_file():
-            raise WrongUseError("--int8 {} needs --pictures DIR".format(settings.int8))
+            raise WrongUseError(
+                "--int8 {} needs --pictures DIR, or what edgetrt quantize --calibration-cache "
+                "writes beside the graphs".format(settings.int8)
+            )
         return settings._replace(calibration_cache=str(folder.calibration_cache))
     if count < 1:
         raise WrongUseError("--calibration-images must be at least 1; received {}".format(count))

@@ -12,6 +12,7 @@ from benchmarks.device.folder import COPY, Folder, WrongUseError
 from benchmarks.device.release import commands as release_commands
 from benchmarks.flags import add_work
 from benchmarks.progress import Console
+from benchmarks.streams import open_closed_streams, show_anything
 from engines import __version__
 from engines.engine import EngineError
 from engines.flags import add_settings, backends, precisions, settings_of
@@ -38,8 +39,8 @@ def main(arguments: Optional[List[str]] = None) -> int:
         The exit code: 0, 1 failed work, 2 wrong use, 130 interrupted, 141 nobody reads the output.
     """
     stop_telemetry()
-    for name in ("stdout", "stderr"):
-        _show_anything(name)
+    open_closed_streams()
+    show_anything()
     args = _parser().parse_args(arguments)
     try:
         code = args.command(args, Console(args.quiet))
@@ -58,14 +59,6 @@ def main(arguments: Optional[List[str]] = None) -> int:
     except Exception as error:
         unexpected = "unexpected {}: {} (--debug shows where)".format(type(error).__name__, error)
         return _complain(unexpected, args, FAILED)
-
-
-def _show_anything(name: str) -> None:
-    """Let a stream escape what its encoding lacks: in the C locale, Python 3.6 knows ASCII only."""
-    stream = getattr(sys, name)
-    if stream.errors == "strict":
-        setattr(sys, name, open(stream.fileno(), "w", 1, stream.encoding, "backslashreplace",  # noqa: SIM115
-                                closefd=False))  # fmt: skip
 
 
 def _complain(error: Any, args: argparse.Namespace, code: int) -> int:

@@ -120,7 +120,10 @@ def _inside(root: Path, name: Any) -> Path:
     bad = not isinstance(name, str) or name.startswith("/") or "\0" in name
     if bad or ".." in name.split("/"):
         raise EngineError("dataset.json names a picture outside its folder: {!r}".format(name))
-    return root / name
+    try:  # in the C locale, Python 3.6 takes no letters beyond ASCII for a file's name
+        return root / os.fsdecode(name.encode("utf-8", "surrogateescape"))
+    except UnicodeEncodeError:
+        raise EngineError("dataset.json has a name that is none: {!a}".format(name)) from None
 
 
 def load(picture: Picture, size: Tuple[int, int]) -> np.ndarray:

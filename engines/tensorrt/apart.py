@@ -90,7 +90,10 @@ def _follow(process: Any, request: Dict[str, Any], progress: Optional[Progress])
     except BrokenPipeError:  # it is dead already; how it died says its exit code
         return outcome
     for line in process.stdout:
-        message = json.loads(line)
+        try:
+            message = json.loads(line)
+        except ValueError:  # it died in the middle of a line
+            break
         if "progress" not in message:
             outcome = message
         elif progress is not None:

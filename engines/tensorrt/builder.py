@@ -1,7 +1,7 @@
 """ONNX -> serialized engine, in whatever dialect the installed TensorRT speaks."""
 
 from pathlib import Path
-from typing import Any, Callable, Dict, NamedTuple, Optional
+from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 
 from engines.engine import EngineError
 from engines.settings import Settings
@@ -120,13 +120,17 @@ def _parser_errors(parser: Any, log: Any, data: bytes) -> str:
 def _describe(error: Any, data: bytes) -> str:
     """A parser's error in one line: which node, if it is about one, and why."""
     if hasattr(error, "node_name") and error.node() >= 0:
-        node: Any = _text(error.node_name), _text(error.node_operator)
+        node: Optional[Tuple[str, str]] = (_text(error.node_name), _text(error.node_operator))
     else:  # up to TensorRT 8.6; and what is about the whole graph says -1
         node = node_of(data, error.node())
-    where = "" if node is None else 'node {} "{}" ({}): '.format(error.node(), *node)
     # The lines that follow the reason may be about CUDA, which a build for elsewhere does without.
     lines = [line for line in _text(error.desc).splitlines() if "catchCudaError" not in line]
-    return printable(where + " ".join(lines))  # names may hold anything
+    reason = " ".join(lines)
+    if reason in ("", "false"):  # so TensorRT-RTX tells of an operator that it lacks
+        reason = error.code().name.replace("_", " ").lower()
+    if node is None:
+        return printable(reason + "; copy or export it again")
+    return printable('node {} "{}" ({}): {}'.format(error.node(), *node, reason))  # any name
 
 
 def _text(tell: Callable[[], str]) -> str:

@@ -93,7 +93,8 @@ def read(data: bytes) -> Tuple[str, Dict[str, float]]:
         if name in amax:
             raise EngineError("the calibration cache has {!r} twice".format(name))
         (scale,) = struct.unpack(">f", bytes.fromhex(digits))
-        _check_scale(name, scale)
+        if scale != 0:  # so TensorRT writes of a constant that is all zeros
+            _check_scale(name, scale)
         amax[name] = scale * INT8_MAX
     return first, amax
 
@@ -143,7 +144,7 @@ def why_not(path: Path, version: str, algorithm: str, onnx_sha256: str) -> Optio
         note = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         found = note["onnx_sha256"], note["sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        return "it can't be read: {}".format(error)
+        return "it, or the .json beside it, can't be read ({})".format(error)
     if found[1] != hashlib.sha256(data).hexdigest():
         return "it is not the file that was written"
     if found[0] != onnx_sha256:

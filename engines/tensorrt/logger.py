@@ -1,11 +1,24 @@
 """What TensorRT says, kept instead of printed."""
 
+import re
+import time
 from collections import Counter, deque
-from typing import Any, Deque, Dict, Tuple
+from typing import Any, Deque, Dict, NamedTuple
 
 KEPT = 2000  # messages; a long-lived process must not collect them for ever
+TOGETHER = 1.0  # seconds between two errors that tell of the same failure
+
+FULL = re.compile("out ?of ?memory", re.IGNORECASE)  # as CUDA says it, and TensorRT
 
 _loggers: Dict[str, "Log"] = {}
+
+
+class Message(NamedTuple):
+    """What TensorRT said, and when, by a clock that only goes on."""
+
+    level: str
+    text: str
+    moment: float
 
 
 class Log:
@@ -15,7 +28,7 @@ class Log:
     """
 
     def __init__(self, trt: Any) -> None:
-        self._messages: Deque[Tuple[str, str]] = deque(maxlen=KEPT)
+        self._messages: Deque[Message] = deque(maxlen=KEPT)
         self.logger = _make_logger(trt, self)
 
     def clear(self) -> None:
@@ -29,19 +42,24 @@ class Log:
             level: "error", "warning" or "".
         """
         if level:
-            self._messages.append((level, message))
+            self._messages.append(Message(level, message, time.monotonic()))
 
     def error(self) -> str:
         """The errors since `clear` that ended the work.
 
         The very last one often says only that it failed, and the one before it why.
         """
-        errors = [message for level, message in self._messages if level == "error"]
-        return "; ".join(dict.fromkeys(errors[-2:])) if errors else "it gives no reason"
+        errors = [message for message in self._messages if message.level == "error"][-2:]
+        told = [e.text for e in errors if errors[-1].moment - e.moment < TOGETHER]
+        text = "; ".join(dict.fromkeys(told)) or "it gives no reason"
+        if FULL.search(text):
+            text += ". The GPU's memory is full: end other programs on it, or build with a smaller "
+            text += "--batch or --workspace"
+        return text
 
     def warnings(self) -> Dict[str, int]:
         """Each warning since `clear`, with how often it came."""
-        return dict(Counter(message for level, message in self._messages if level == "warning"))
+        return dict(Counter(m.text for m in self._messages if m.level == "warning"))
 
 
 def log_of(trt: Any) -> Log:

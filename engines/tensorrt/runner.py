@@ -1,6 +1,5 @@
 """Running a TensorRT engine: batches in lanes, as many at a time as there are callers."""
 
-import re
 from collections import deque
 from typing import Any, Deque, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
@@ -9,7 +8,7 @@ import numpy as np
 from engines.engine import Engine, EngineError
 from engines.tensorrt.dialect import Dialect, Tensors
 from engines.tensorrt.graph import Graph, record
-from engines.tensorrt.logger import Log, log_of
+from engines.tensorrt.logger import FULL, Log, log_of
 from engines.tensorrt.memory import Device
 
 AT_ONCE = 2  # batches in a stream: one is copied while another is computed
@@ -53,7 +52,9 @@ class TensorRTEngine(Engine):
             self._runtime = dialect.trt.Runtime(self._log.logger)
             self._engine = self._runtime.deserialize_cuda_engine(plan)
             if self._engine is None:
-                raise EngineError(_why_not_loaded(path, self._log.error()))
+                error = self._log.error()
+                again = "" if FULL.search(error) else "; build it again"
+                raise EngineError("TensorRT can't load {}: {}{}".format(path, error, again))
             self._tensors = dialect.tensors(self._engine)
             self._contexts: Any = dialect.contexts(self._runtime, self._engine, plan)
         self.input, self.output = self._tensors.input, self._tensors.output
@@ -103,8 +104,9 @@ class TensorRTEngine(Engine):
         with self._device:
             moments = [self._device.event() for _ in range(4)]
             answer = self._answer(pictures, moments)
-            spans = (a.time_till(b) for a, b in zip(moments, moments[1:]))
-            return answer, GpuTimes(*spans)
+            times = GpuTimes(*(a.time_till(b) for a, b in zip(moments, moments[1:])))
+            del moments  # pycuda frees them only where the GPU is worked on
+            return answer, times
 
     def layer_times(self, pictures: np.ndarray, runs: int = 10) -> Dict[str, float]:
         """Mean milliseconds of each layer, by TensorRT's profiler.
@@ -181,12 +183,6 @@ class TensorRTEngine(Engine):
         return answer
 
 
-def _why_not_loaded(path: str, error: str) -> str:
-    full = re.search("out ?of ?memory", error, re.IGNORECASE)  # as CUDA says it, and TensorRT
-    advice = "end other programs on the GPU" if full else "build it again"
-    return "TensorRT can't load {}: {}; {}".format(path, error, advice)
-
-
 class _Lane:
     """An execution context with a stream and buffers, for one batch at a time.
 
@@ -206,7 +202,11 @@ class _Lane:
         self._stream = device.stream()
         self._handle = self._stream.handle
         self._source = device.buffer((largest, *tensors.input.shape[1:]))
-        self._result = device.buffer((largest, *tensors.output.shape[1:]))
+        try:
+            self._result = device.buffer((largest, *tensors.output.shape[1:]))
+        except BaseException:
+            self._source.free()
+            raise
         self._bound = tensors.bind(context, self._source.pointer, self._result.pointer)
         self._pixels, self._answers = self._source.host, self._result.host
         self._rows = self._pictures = 0

@@ -85,9 +85,10 @@ class EngineEach(Contexts):
 
     def create(self) -> Any:
         """See `Contexts.create`; a context keeps its engine alive."""
-        if self._first:
-            return self._first.pop().create_execution_context()
-        engine = self._runtime.deserialize_cuda_engine(self._plan)
+        try:
+            engine = self._first.pop()
+        except IndexError:
+            engine = self._runtime.deserialize_cuda_engine(self._plan)
         return None if engine is None else engine.create_execution_context()
 
 

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Callable, Dict, Iterator
 
@@ -24,7 +25,6 @@ from engines.engine import EngineError
 from engines.files import write_bytes
 from engines.settings import EXPLICIT, Settings
 from engines.targets import find_cuda
-from engines.tensorrt import memory
 from engines.tensorrt.builder import Progress, build_plan
 from engines.tensorrt.calibrator import calibration
 from engines.tensorrt.dialect import Dialect
@@ -47,17 +47,24 @@ def main() -> None:
     threading.Thread(target=_end_with_starter, daemon=True).start()
     threading.Thread(target=_tell_time, args=(tell,), daemon=True).start()
     try:
-        tell("result", perform(request, lambda *step: tell("progress", step)))
+        built = partial(tell, "result")
+        built(perform(request, lambda *step: tell("progress", step), built))
     except EngineError as error:
         tell("error", str(error))
     except MemoryError:
         tell("error", "there is not enough memory for the build")
 
 
-def perform(request: Dict[str, Any], progress: Progress) -> Dict[str, Any]:
+def perform(
+    request: Dict[str, Any],
+    progress: Progress,
+    built: Callable[[Dict[str, Any]], None] = lambda _made: None,
+) -> Dict[str, Any]:
     """Build one engine.
 
     Args:
+        built: given what is returned as soon as the engine is written, before its layers are
+            measured: if that crashes, it was built all the same.
         request: "module", "onnx", "plan" (the file to write), "precision", "target",
             "settings", "workspace", and "gpu": the name of the one at hand that it is for, or
             None.
@@ -109,14 +116,13 @@ def perform(request: Dict[str, Any], progress: Progress) -> Dict[str, Any]:
         "workspace_bytes": request["workspace"],
         "warnings": dict(plan.warnings, **warnings),
     }
-    return {"options": options, "layers": gpu and _layers(dialect, request)}
+    made = {"options": options, "layers": None}
+    built(made)
+    return dict(made, layers=gpu and _layers(dialect, request))
 
 
 def _layers(dialect: Dialect, request: Dict[str, Any]) -> Dict[str, Any]:
     """What the engine's layers are, and how long each takes."""
-    reason = memory.unavailable()
-    if reason is not None:
-        return {"unavailable": reason}
     try:
         return _measure_layers(dialect, request)
     except (EngineError, ValueError) as error:  # the engine was built all the same

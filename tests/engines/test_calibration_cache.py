@@ -143,7 +143,6 @@ def test_cut_off_cache_is_never_whole(size: int) -> None:
         (SAMPLE + b"x: 7fc00000\n", "that of 'x' is nan"),
         (SAMPLE + b"x: 7f800000\n", "that of 'x' is inf"),
         (SAMPLE + b"x: bc010204\n", "that of 'x' is -0.00787"),
-        (SAMPLE + b"x: 00000000\n", "that of 'x' is 0.0"),
         (SAMPLE + b": 3c010204\n", "a tensor named ''"),
     ],
 )
@@ -159,3 +158,11 @@ def test_cache_of_another_version_or_algorithm() -> None:
         "it was written for TRT-8201-EntropyCalibration2; this is TRT-8502-EntropyCalibration2"
     )
     assert "MinMaxCalibration" in (fits(SAMPLE, "8.2.1", "MinMaxCalibration") or "")
+
+
+def test_constants_of_zeros_are_taken_from_tensorrt_and_not_written() -> None:
+    data = SAMPLE + b"(Unnamed Layer* 3) [Constant]_output: 00000000\n"
+    assert read(data)[1]["(Unnamed Layer* 3) [Constant]_output"] == 0
+    assert fits(data, "8.2.1") is None
+    with pytest.raises(EngineError, match="scales above 0"):
+        to_bytes({"x": 0.0}, "8.2.1")

@@ -76,10 +76,16 @@ def test_tidying_up(tmp_path: Path) -> None:
     fulfil(ORDER, GRAPH, tmp_path, {})
     lost, _ = fulfil(Order("tensorrt", "fp32", "gpu"), GRAPH, tmp_path, {}, "there is none")
     (tmp_path / "old.json").write_text('{"schema": 1}')
+    olds = [tmp_path / name for name in ("old.onnx", "old-0123456789ab.plan", "old.blob")]
+    others = [tmp_path / name for name in ("older.onnx", "old-012345.plan", "old.txt")]
+    for path in (*olds, *others):
+        path.write_bytes(b"an engine")
     tidy(tmp_path, [Order("tensorrt", "fp32", "gpu")])
     assert {path.name for path in tmp_path.glob("*.json")} == {
         "onnxruntime-fp32.json",
         f"{lost['name']}.json",
     }
+    assert not [path for path in olds if path.exists()]
+    assert [path for path in others if path.exists()] == others
     tidy(tmp_path, [ORDER])
     assert {path.name for path in tmp_path.glob("*.json")} == {"onnxruntime-fp32.json"}

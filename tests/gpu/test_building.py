@@ -79,7 +79,7 @@ def test_progress_is_told(backend: str, tmp_path: Path) -> None:
         assert told
         assert all(0 <= done <= of for _, done, of in told)
     else:
-        assert not told  # TensorRT 8 tells nothing
+        assert all("so far" in step for step in told)  # TensorRT 8 tells nothing
 
 
 def test_int8_where_there_is_none(

@@ -111,6 +111,20 @@ def test_int8_is_refused_where_there_is_none(
     assert "use --precision fp16" in said
 
 
+def test_a_calibrator_without_effect_is_told(
+    device: Device, backend: str, precisions: list[str], tmp_path: Path
+) -> None:
+    if "int8" in precisions:
+        pytest.skip("this GPU has INT8 instructions")
+    for name in ("onnx", "model", "dataset.json"):
+        (tmp_path / name).symlink_to(device.run / name)
+    flags = ["--int8", "entropy", "--pictures", device.run / "pictures", "--engine", backend]
+    made, said = Device(device.program, tmp_path)("build", *flags)
+    assert [engine["precision"] for engine in made] == [p for p in PRECISIONS if p in precisions]
+    assert "--int8 entropy has no effect: " in said
+    assert "no INT8 instructions" in said
+
+
 def test_all_that_the_gpu_is_made_for(
     device: Device, backend: str, precisions: list[str], tmp_path: Path
 ) -> None:

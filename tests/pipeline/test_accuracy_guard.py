@@ -310,6 +310,16 @@ def test_guard_needs_validation_pictures(
             quantize(run, Options(max_accuracy_drop=1.0), quiet)
 
 
+def test_run_without_validation_pictures_is_refused_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--validation-percentage", "0", "--max-accuracy-drop", "1"]
+    run = tmp_path / "run"
+    assert cli.main(["run", "--image-dir", str(tmp_path), "--run", str(run), *flags]) == 2
+    assert "give a --validation-percentage above 0" in capsys.readouterr().err
+    assert not run.exists()
+
+
 @pytest.mark.parametrize("drop", [-0.1, math.nan, math.inf, -math.inf])
 def test_budget_that_is_none(drop: float) -> None:
     with pytest.raises(UsageError, match=r"--max-accuracy-drop must be a number of percentage"):

@@ -46,6 +46,23 @@ def test_settings_that_make_no_sense(settings: Settings, words: str) -> None:
         Options(settings=settings)
 
 
+@pytest.mark.parametrize(
+    "given",
+    [{"backends": ("tensorrt-rtx",)}, {"precisions": ("fp16",)}],
+    ids=["engine", "precision"],
+)
+def test_a_calibrator_for_nothing(given: dict[str, tuple[str, ...]]) -> None:
+    with pytest.raises(UsageError, match="--int8 minmax is for --engine tensorrt --precision int8"):
+        Options(settings=DEFAULT._replace(int8="minmax"), **given)
+
+
+def test_another_gpu_is_no_board() -> None:
+    with pytest.raises(
+        UsageError, match="TensorRT builds for sm90 only on one: edgetrt build there"
+    ):
+        Options(targets=("sm90",))
+
+
 def test_settings_that_do() -> None:
     assert check(DEFAULT) is None
     assert check(Settings(1 << 28, (8, 8, 8), "minmax")) is None

@@ -56,6 +56,23 @@ def test_says_that_numpy_is_missing(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
+def test_says_that_python_is_too_old(tmp_path: Path) -> None:
+    """JetPack 4 calls Python 2.7 `python`, which has to read the first lines at least."""
+    package(tmp_path / "device.pyz")
+    with zipfile.ZipFile(tmp_path / "device.pyz") as archive:
+        begins = archive.read("__main__.py").decode()
+    too_old = begins.replace("sys.version_info", "(2, 7)", 1)
+    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    real = [[str(python), str(tmp_path / "device.pyz")]
+            for python in root.glob("versions/2.7.*/bin/python")]  # fmt: skip
+    for command in ([sys.executable, "-c", too_old], *real):
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert (
+            done.stderr == "edgetrt-device needs Python 3.6 or newer: python3 edgetrt-device.pyz\n"
+        )
+
+
 def test_runs_under_the_oldest_interpreter_at_hand(tmp_path: Path) -> None:
     found = oldest_interpreter()
     if found is None:

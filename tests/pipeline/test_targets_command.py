@@ -36,6 +36,33 @@ def test_a_name_is_found_however_it_is_written(name: str) -> None:
     assert find(name).name == "AGX Orin"
 
 
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("thor", "AGX Thor"),
+        ("RTX 4090", "sm89"),
+        ("GeForce RTX 3060 Ti", "sm86"),
+        ("sm110", "AGX Thor"),
+    ],
+)
+def test_part_of_a_name_does_where_it_is_enough(name: str, wanted: str) -> None:
+    assert find(name).name == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("orin", "may be any of several targets; choose one of: Orin Nano, Orin NX, AGX Orin"),
+        ("sm62", "choose one of: TX2, TX2 NX, TX2 4GB, TX2i"),
+        ("RTX 409", "is no target"),
+        ("RTX 40900", "is no target"),
+    ],
+)
+def test_part_of_several_names_does_not(name: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        find(name)
+
+
 def test_every_target_is_found_by_its_name() -> None:
     assert [find(target.name) for target in TARGETS] == list(TARGETS)
 
@@ -73,6 +100,6 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
 def test_unknown_name_is_wrong_use(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["targets", "tx3"]) == 2
     error = capsys.readouterr().err
-    assert "there is no target 'tx3'; choose one of: TX1, Nano, TX2, " in error
+    assert "'tx3' is no target; choose one of: TX1, Nano, TX2, " in error
     with pytest.raises(UsageError):
         find("")
