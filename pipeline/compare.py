@@ -86,7 +86,8 @@ def _digest(value: Any) -> str:
 
 
 def _report(run: Run, dataset: Dataset, work: Work, console: Console) -> dict[str, Any]:
-    entries = [_tensorflow_entry(run), *(entry_of(s) for s in read_sidecars(run.engines))]
+    sidecars = {sidecar["name"]: sidecar for sidecar in read_sidecars(run.engines)}
+    entries = [_tensorflow_entry(run), *map(entry_of, sidecars.values())]
     test = dataset.split("test")
     labels = {name: number for number, name in enumerate(dataset.classes)}
     pictures = [
@@ -95,7 +96,7 @@ def _report(run: Run, dataset: Dataset, work: Work, console: Console) -> dict[st
     with ExitStack() as stack:
         engines: dict[str, Engine] = {}
         for entry in entries:
-            engine = _load(run, entry)
+            engine = _load(run, entry, sidecars.get(entry["name"]))
             if engine is not None:
                 engines[entry["name"]] = stack.enter_context(engine)
         _, height, width, _ = engines[REFERENCE].input.shape
@@ -140,13 +141,12 @@ def _tensorflow_entry(run: Run) -> Entry:
     )
 
 
-def _load(run: Run, entry: dict[str, Any]) -> Engine | None:
+def _load(run: Run, entry: Entry, sidecar: dict[str, Any] | None) -> Engine | None:
     """The engine of an entry, if it can run here; else the entry says why not."""
-    if entry["backend"] == TENSORFLOW:
+    if sidecar is None:
         return load_tensorflow(str(run.frozen_graph))
     if entry["status"] != "built":
         return None
-    sidecar = next(s for s in read_sidecars(run.engines) if s["name"] == entry["name"])
     if not is_made_of(sidecar, run.folder / "onnx"):
         entry.update(status="unavailable", reason="built from an older model; run edgetrt build")
         return None

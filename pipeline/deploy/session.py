@@ -2,8 +2,8 @@
 
 The host sends one line of JSON, the request; the agent answers with lines of JSON, the events. For
 each event "send" the host writes a line of JSON (`sha256`, `offset`, `length`) and so many raw
-bytes of that file. An empty line every few seconds says that the host is still there. It all runs
-in one thread: whoever waits for the device also says so to it, and reads what it writes to stderr.
+bytes of that file. Empty lines say that the other is still there. It all runs in one thread:
+whoever waits for the device also says so to it, and reads what it writes to stderr.
 """
 
 import json
@@ -19,7 +19,7 @@ from pipeline.deploy.errors import DeviceError
 
 PROTOCOL = 1
 HEARTBEAT = 5.0  # seconds; an agent that hears nothing for 60 gives up
-SILENCE = 3600.0  # seconds without a word; a TX2 builds its slowest engine in minutes
+SILENCE = 300.0  # seconds; an agent gives signs of life, but not while it loads a library
 LONGEST = 12 * 3600.0  # seconds for one device, however much it says
 PIECE = 1 << 16
 MAX_LINE = 16 << 20  # bytes of one event, which may hold a report

@@ -29,7 +29,7 @@ from benchmarks.device.release import channel, engines, health, install
 from benchmarks.scenarios import Effort
 loadgen.compare = lambda *_: {"reason": "not measured"}
 engines.EFFORT = Effort("quick", 2, 0.0, 1, 0.001, 0.01)
-channel.SILENCE = float(sys.argv[3])
+channel.SILENCE, channel.HEARTBEAT = float(sys.argv[3]), 0.1
 module, name = {"build": (engines, "make"), "health": (health, "prove")}.get(sys.argv[2], (0, 0))
 if module:
     real = getattr(module, name)
@@ -61,6 +61,7 @@ class Agent:
     def __init__(self, root: Path, waits_in: str = "", silence: float = 60.0) -> None:
         self.root = root
         self.events: list[dict[str, Any]] = []
+        self.beats = 0
         self.process = subprocess.Popen(
             [sys.executable, "-c", START, str(root), waits_in, str(silence)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=REPOSITORY,
@@ -89,7 +90,10 @@ class Agent:
     def hear(self) -> dict[str, Any]:
         assert self.process.stdout
         assert select.select([self.process.stdout], [], [], TIMEOUT)[0], "it says nothing"
-        line = self.process.stdout.readline()
+        line = b"\n"
+        while line == b"\n":  # a sign of life
+            line = self.process.stdout.readline()
+            self.beats += line == b"\n"
         assert line, self.process.stderr.read().decode()  # type: ignore[union-attr]
         self.events.append(json.loads(line))
         return self.events[-1]
@@ -142,6 +146,23 @@ def deployed(root: Path, made: Made, **options: Any) -> dict[str, Any]:
         found = agent.deploy(made, **options)
         assert agent.wait() == (0 if found["event"] == "result" else 1)
     return found
+
+
+def test_it_lives_while_it_builds(root: Path) -> None:
+    with Agent(root, waits_in="build") as agent:
+        agent.ask(A.request())
+        while True:
+            heard = agent.hear()
+            if heard["event"] == "send":
+                agent.answer(A, heard)
+            elif heard.get("step") == "build":
+                break
+        agent.waiting()
+        before = agent.beats
+        time.sleep(1)
+        agent.go()
+        assert agent.follow(A)["event"] == "result"
+        assert agent.beats - before >= 5
 
 
 def test_whole_way(root: Path) -> None:

@@ -307,6 +307,16 @@ def test_device_that_says_nothing(play: Played, monkeypatch: pytest.MonkeyPatch)
         play('step("build"); time.sleep(60)')
 
 
+def test_device_that_builds_for_long_and_lives(
+    play: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "HEARTBEAT", 0.01)
+    monkeypatch.setattr(session, "SILENCE", 1.5)
+    alive = "for _ in range(8): time.sleep(0.3); print(flush=True)"
+    assert play(f'step("build")\n{alive}\nsay(event="result", built=1)')["built"] == 1
+    assert not [line for line in play.log if not line.strip()]
+
+
 @pytest.mark.parametrize("says", ['step("build"); time.sleep(0.01)', 'say(event="program")'])
 def test_device_that_never_ends(play: Played, monkeypatch: pytest.MonkeyPatch, says: str) -> None:
     """A fleet would never be through."""

@@ -1,8 +1,8 @@
 """The wire to the host that deploys: what it sends on stdin, what it is told on stdout.
 
-The host sends lines of JSON, each file's bytes after a line that announces them, and empty lines
-as signs of life. As long as nothing was switched, a host that is gone ends this process: whatever
-is on the disk then is what the next deployment goes on from.
+The host sends lines of JSON, each file's bytes after a line that announces them; both send empty
+lines as signs of life. As long as nothing was switched, a host that is gone ends this process:
+whatever is on the disk then is what the next deployment goes on from.
 """
 
 import io
@@ -21,6 +21,7 @@ from engines.engine import EngineError
 from engines.files import remove_temporaries
 
 SILENCE = 60.0  # seconds without a sign of life, after which a host counts as gone
+HEARTBEAT = 15.0  # seconds between two signs of life for the host
 LONGEST_LINE = 64 << 20  # bytes; the request holds a manifest
 HELD = 4 << 20  # bytes that are read ahead
 PIECE = 1 << 16
@@ -45,7 +46,8 @@ class Channel:
         self._fetching, self._starved = False, False
         self._alone, self._deaf = False, False
         self._deciding, self._writing = threading.Lock(), threading.Lock()
-        threading.Thread(target=self._read, daemon=True).start()
+        for work in (self._read, self._live):
+            threading.Thread(target=work, daemon=True).start()
 
     def tell(self, **event: Any) -> None:
         """Tell the host something, in one line."""
@@ -168,6 +170,13 @@ class Channel:
                 while len(self._held) > HELD and not self._in_line:
                     self._arrived.wait()
             heard = time.monotonic()
+
+    def _live(self) -> None:
+        """What another thread does: a build says nothing for minutes, and the host waits for it."""
+        while True:
+            time.sleep(HEARTBEAT)
+            with self._writing:
+                self._write(b"\n")
 
     def _end(self, reason: str) -> None:
         with self._arrived:
