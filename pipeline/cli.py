@@ -1,4 +1,4 @@
-"""`edgetrt`: one command for each stage; nothing but flags and calls."""
+"""`edgetrt`: one command for each stage; nothing but calls."""
 
 import argparse
 import json
@@ -6,7 +6,6 @@ import os
 import shlex
 import sys
 import traceback
-from pathlib import Path
 from typing import Any, NoReturn
 
 from benchmarks.progress import Console
@@ -14,6 +13,7 @@ from benchmarks.streams import open_closed_streams
 from engines import __version__
 from engines.telemetry import stop_telemetry
 from engines.text import printable
+from pipeline import flags
 from pipeline.errors import BudgetError, PipelineError, UsageError
 from pipeline.interrupts import end_on_signals
 
@@ -416,6 +416,46 @@ def _build_options(args: argparse.Namespace) -> Any:
     return Options(**names, settings=settings_of(args))
 
 
+COMMANDS = (
+    ("run", _run, "all stages: retrain, export, quantize, build, compare",
+     (flags.run, flags.retrain, flags.quantize, flags.build, flags.measuring)),
+    ("retrain", _retrain, "1. retrain the last layer on your pictures", (flags.run, flags.retrain)),
+    ("export", _export, "2. export the frozen graph to ONNX and prove it", (flags.run,)),
+    ("quantize", _quantize, "3. make FP16 and calibrated INT8 graphs", (flags.run, flags.quantize)),
+    ("build", _build, "4. build what engines this machine can", (flags.run, flags.build)),
+    ("compare", _compare, "5. accuracy and latency of every engine",
+     (flags.run, flags.measuring, flags.budgets)),
+    ("report", _report, "a report's page and tables again, or several side by side",
+     (flags.report,)),
+    ("classify", _classify, "the most likely classes of pictures", (flags.run, flags.classify)),
+    ("debug", _debug, "which layers move the INT8 or FP16 graph away from FP32",
+     (flags.run, flags.debug)),
+    ("doctor", _doctor, "what this machine has, and what it can build and run", ()),
+    ("targets", _targets, "what each board and GPU can do", (flags.targets,)),
+    ("device-package", _device_package, "make the program that runs on a device",
+     (flags.device_package,)),
+    ("export-triton", _export_triton, "write a model repository for NVIDIA's Triton server",
+     (flags.run, flags.triton)),
+    ("export-deepstream", _export_deepstream, "write a classifier for NVIDIA's DeepStream",
+     (flags.run, flags.deepstream)),
+    ("deploy", _deploy, "bring a bundle to a device or a fleet, or roll it back", (flags.deploy,)),
+    ("serve", _serve, "answer over HTTP (KServe v2) with a bundle, or what is deployed here",
+     (flags.serve,)),
+    ("keygen", _keygen, "make the pair of keys that bundles are signed with", (flags.keygen,)),
+    ("bundle", _bundle, "one signed file of a run with all that a device needs",
+     (flags.run, flags.bundle)),
+    ("dataset", _dataset, "lay out a known set of pictures as a folder", (flags.dataset,)),
+)  # fmt: skip
+EPILOGS = {
+    "compare": EXIT_CODES,
+    "debug": "Decibels of signal to noise, more is better. The table begins with the layer that "
+    "does most harm. own: a layer alone, given the very input it has in FP32; inputs: what "
+    "quantizing its worst input alone does to it; where both are alike, the input's range is to "
+    "blame, else the weights; whole: what it comes to behind all layers before. > marks layers 10 "
+    "dB worse than the median one.",
+}
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="edgetrt",
@@ -424,227 +464,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"edgetrt {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-
-    def command(name: str, run: Any, summary: str, *flags: Any) -> Any:
-        sub = commands.add_parser(name, help=summary, description=summary)
-        sub.add_argument("--quiet", action="store_true", help="say nothing but warnings and errors")
-        sub.add_argument("--json", action="store_true", help="print the result as JSON")
-        sub.add_argument("--debug", action="store_true", help="show where an error comes from")
-        for add in flags:
+    for name, run, summary, adders in COMMANDS:
+        sub = commands.add_parser(name, help=summary, description=summary, epilog=EPILOGS.get(name))
+        flags.common(sub)
+        for add in adders:
             add(sub)
         sub.set_defaults(command=run)
-        return sub
-
-    command("run", _run, "all stages: retrain, export, quantize, build, compare",
-            _add_run, _add_retrain, _add_quantize, _add_build, _add_measuring)  # fmt: skip
-    command("retrain", _retrain, "1. retrain the last layer on your pictures",
-            _add_run, _add_retrain)  # fmt: skip
-    command("export", _export, "2. export the frozen graph to ONNX and prove it", _add_run)
-    command("quantize", _quantize, "3. make FP16 and calibrated INT8 graphs",
-            _add_run, _add_quantize)  # fmt: skip
-    command("build", _build, "4. build what engines this machine can", _add_run, _add_build)
-    command("compare", _compare, "5. accuracy and latency of every engine",
-            _add_run, _add_measuring, _add_budgets).epilog = EXIT_CODES  # fmt: skip
-    command("report", _report, "a report's page and tables again, or several side by side",
-            _add_report)  # fmt: skip
-    classify = command("classify", _classify, "the most likely classes of pictures", _add_run)
-    classify.add_argument("--engine", metavar="NAME",
-        help="such as openvino-int8 (the fastest that lost no accuracy, as 'compare' found it; "
-        "before that, tensorflow)")  # fmt: skip
-    classify.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
-    command("debug", _debug, "which layers move the INT8 or FP16 graph away from FP32",
-            _add_run, _add_debug).epilog = (
-        "Decibels of signal to noise, more is better. The table begins with the layer that does "
-        "most harm. own: a layer alone, given the very input it has in FP32; inputs: what "
-        "quantizing its worst input alone does to it; where both are alike, the input's range is "
-        "to blame, else the weights; whole: what it comes to behind all layers before. > marks "
-        "layers 10 dB worse than the median one.")  # fmt: skip
-    command("doctor", _doctor, "what this machine has, and what it can build and run")
-    targets = command("targets", _targets, "what each board and GPU can do")
-    targets.add_argument("name", nargs="*", metavar="NAME", help="all about one, such as AGX Orin")
-    device = command("device-package", _device_package, "make the program that runs on a device")
-    device.add_argument("--out", metavar="FILE", type=_path, default=Path("edgetrt-device.pyz"),
-        help="file to write (%(default)s)")  # fmt: skip
-    command("export-triton", _export_triton, "write a model repository for NVIDIA's Triton server",
-            _add_run, _add_triton)  # fmt: skip
-    command("export-deepstream", _export_deepstream, "write a classifier for NVIDIA's DeepStream",
-            _add_run, _add_deepstream)  # fmt: skip
-    command("deploy", _deploy, "bring a bundle to a device or a fleet, or roll it back",
-            _add_deploy)  # fmt: skip
-    command("serve", _serve, "answer over HTTP (KServe v2) with a bundle, or what is deployed here",
-            _add_serve)  # fmt: skip
-    keygen = command("keygen", _keygen, "make the pair of keys that bundles are signed with")
-    keygen.add_argument("--out", metavar="FILE", type=_path,
-        help="private key; .pub.pem goes beside it (~/.config/edgetrt/signing.pem)")  # fmt: skip
-    command("bundle", _bundle, "one signed file of a run with all that a device needs",
-            _add_run, _add_bundle)  # fmt: skip
-    dataset = command("dataset", _dataset, "lay out a known set of pictures as a folder")
-    dataset.add_argument("name", choices=["elpv"])
-    dataset.add_argument("--out", metavar="DIR", type=_path, required=True, help="folder to fill")
     return parser
-
-
-def _path(text: str) -> Path:
-    """A path; nothing at all is none, though Path("") is the current folder."""
-    if not text:
-        raise argparse.ArgumentTypeError("a path is expected; received nothing")
-    return Path(text)
-
-
-def _add_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--run", metavar="DIR", type=_path, required=True, help="the run folder")
-
-
-def _add_retrain(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--image-dir", metavar="DIR", type=_path, required=True,
-        help="one folder of pictures for each class")  # fmt: skip
-    add("--architecture", metavar="NAME", default="efficientnet_lite0",
-        help="efficientnet_lite0|1|2, mobilenet_<alpha>_<size>, mobilenet_v2, inception_v3, or "
-        "a .keras or .h5 model (%(default)s)")  # fmt: skip
-    add("--weights", metavar="NAME", default="imagenet",
-        help="imagenet, random, or a file (%(default)s)")  # fmt: skip
-    add("--how-many-training-steps", metavar="N", type=int, default=400,
-        help="batches that the last layer learns from (%(default)s)")  # fmt: skip
-    add("--learning-rate", metavar="X", type=float, default=0.005,
-        help="at the first step; it falls to 0 at the last (%(default)s)")  # fmt: skip
-    add("--train-batch-size", metavar="N", type=int, default=100,
-        help="pictures in a batch (%(default)s)")  # fmt: skip
-    add("--testing-percentage", metavar="X", type=float, default=10.0,
-        help="of the pictures, to measure accuracy on (%(default)g)")  # fmt: skip
-    add("--validation-percentage", metavar="X", type=float, default=10.0,
-        help="of the pictures, to watch the training with (%(default)g)")  # fmt: skip
-    add("--seed", metavar="N", type=int, default=0,
-        help="of the split and of everything random (%(default)s)")  # fmt: skip
-
-
-def _add_measuring(parser: argparse.ArgumentParser) -> None:
-    from benchmarks.flags import add_work
-
-    add_work(parser)
-
-
-def _add_budgets(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--against", metavar="REPORT", type=_path,
-        help="another run folder or report.json: say what is slower, faster, more or less accurate "
-        "than there")  # fmt: skip
-    add("--max-latency-ms", metavar="X", type=float,
-        help="budget: milliseconds (p90 of single-stream); of a budget the figure itself decides, "
-        "not its interval")  # fmt: skip
-    add("--max-accuracy-drop", metavar="X", type=float,
-        help="budget: points of top-1 below TensorFlow's, or below --against")  # fmt: skip
-    add("--engine", metavar="NAME",
-        help="whose budgets these are (latency: the verdict's engine, which is the one that would "
-        "be used; accuracy: every engine that ran, except TensorFlow's)")  # fmt: skip
-
-
-def _add_report(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("runs", nargs="+", type=_path, metavar="RUN",
-        help="a run folder, or a report.json from anywhere, such as a device")  # fmt: skip
-    add("--merge", action="store_true", help="several reports side by side, into --out")
-    add("--out", metavar="DIR", type=_path,
-        help="folder for index.html, table.md and table.csv (beside the report.json); with --merge "
-        "also for report.json, the reports in one")  # fmt: skip
-    add("--mlflow", metavar="URI",
-        help="also log the report to MLflow: a server or a folder")  # fmt: skip
-
-
-def _add_deploy(parser: argparse.ArgumentParser) -> None:
-    from pipeline.deploy.flags import add_flags
-
-    add_flags(parser)
-
-
-def _add_debug(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--precision", choices=["int8", "fp16"], default="int8",
-        help="the graph to hold against FP32 (%(default)s)")  # fmt: skip
-    add("--pictures", metavar="N", type=int, default=32,
-        help="training pictures to do so on (%(default)s)")  # fmt: skip
-
-
-def _add_serve(parser: argparse.ArgumentParser) -> None:
-    from engines.flags import backends, precisions
-    from engines.serve.options import add_serving
-
-    add = parser.add_argument
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument("--bundle", metavar="FILE", type=_path, help="serve this bundle")
-    what.add_argument("--root", metavar="DIR", type=_path, default=Path("~/edgetrt"),
-        help="serve what is deployed there, and what is deployed next (%(default)s)")  # fmt: skip
-    add("--engine", metavar="NAMES", type=backends,
-        help="with --bundle: such as tensorrt (with commas; what runs here)")  # fmt: skip
-    add("--precision", metavar="NAMES", type=precisions,
-        help="with --bundle: fp32, fp16, int8 (with commas; what is fast here)")  # fmt: skip
-    add_serving(parser)
-
-
-def _add_bundle(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--out", metavar="FILE", type=_path, required=True, help="such as model.edgetrt")
-    add("--key", metavar="FILE", type=_path,
-        help="private key that signs it (the one that keygen made)")  # fmt: skip
-    add("--unsigned", action="store_true", help="don't sign it: devices refuse it unless told")
-    add("--name", metavar="NAME", help="of the model (the run folder's)")
-    add("--precision", metavar="NAMES", type=_names,
-        help="fp32, fp16, int8: what devices may build (with commas; all)")  # fmt: skip
-    add("--target", metavar="NAMES", type=_names, default=[],
-        help="boards and GPUs it is for, as 'targets' has them (with commas; any)")  # fmt: skip
-    add("--with-tensorflow", action="store_true", help="put in frozen.pb, to compare with")
-    add("--golden", metavar="N", type=int, default=8,
-        help="pictures that every engine must answer right (%(default)s)")  # fmt: skip
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",")]
-
-
-def _add_quantize(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--calibration-images", metavar="N", type=int, default=256,
-        help="training pictures to find the ranges of INT8 on (%(default)s)")  # fmt: skip
-    add("--method", choices=["max", "entropy", "percentile"], default="percentile",
-        help="how a range is chosen (%(default)s)")  # fmt: skip
-    add("--no-int8-head", action="store_true", help="keep the FP32 last layer in the INT8 graphs")
-    add("--max-accuracy-drop", metavar="X", type=float,
-        help="points of top-1 that INT8 may lose on the validation pictures; the layers that harm "
-        "it most are returned to float until that holds (no limit)")  # fmt: skip
-    add("--calibration-cache", metavar="VERSION",
-        help="also write onnx/calibration.cache for this TensorRT, such as 8.2.1, with which a "
-        "device builds INT8 without pictures")  # fmt: skip
-
-
-def _add_triton(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--out", metavar="DIR", type=_path, required=True,
-        help="the model repository; may hold other models")  # fmt: skip
-    add("--engine", metavar="NAME",
-        help="an engine of the run, of TensorRT or ONNX Runtime: tensorrt-fp16-sm87")  # fmt: skip
-    add("--precision", choices=["fp32", "fp16", "int8"],
-        help="without --engine: the ONNX graph to write (fp32)")  # fmt: skip
-    add("--name", metavar="MODEL", help="of the model (the run folder's name)")
-
-
-def _add_deepstream(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--out", metavar="DIR", type=_path, required=True, help="folder to write")
-    add("--precision", choices=["fp32", "fp16", "int8"],
-        help="what nvinfer shall build (fp16, where network and target allow)")  # fmt: skip
-    add("--target", metavar="NAME", help="the board or GPU it is for, such as TX2 or sm86 (any)")
-
-
-def _add_build(parser: argparse.ArgumentParser) -> None:
-    from engines.flags import add_settings
-
-    add = parser.add_argument
-    add("--engine", metavar="NAMES",
-        help="onnxruntime, openvino, tensorrt-rtx, tensorrt (with commas; all)")  # fmt: skip
-    add("--precision", metavar="NAMES", help="fp32, fp16, int8 (with commas; all)")
-    add("--target", metavar="NAMES",
-        help="for tensorrt-rtx: sm75 to sm121 (with commas; sm86,sm89)")  # fmt: skip
-    add_settings(parser)
 
 
 if __name__ == "__main__":
