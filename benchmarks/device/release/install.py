@@ -116,7 +116,7 @@ def roll_back(store: Store, steps: Steps, console: Console, alone: Callable[[], 
                 _confirm_health(store, manifest, None)
                 say("back from {}, which was never confirmed".format(left))
             return _result(store, manifest, True, None, None, steps)
-        with steps.step("verify"):
+        with steps.step("verify") as say:
             release = store.previous()
             if release is None:
                 raise EngineError("there is no release before this one to go back to")
@@ -124,6 +124,7 @@ def roll_back(store: Store, steps: Steps, console: Console, alone: Callable[[], 
             against = engines.usable(store.folder(release), about["engine"])
             if against is not None:
                 raise EngineError("release {} can't be used: {}".format(release, against))
+            say("release {} is whole".format(release))
         alone()
         _switch(store, manifest, about, None, steps)
         return _result(store, manifest, True, None, None, steps)
