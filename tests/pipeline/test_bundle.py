@@ -224,7 +224,7 @@ def test_unsigned_and_without_a_key(
     [
         (["--precision", "fp8"], "--precision takes fp32, fp16, int8"),
         (["--precision", ""], "--precision takes"),
-        (["--target", "toaster"], "no target 'toaster'"),
+        (["--target", "toaster"], "'toaster' is no target"),
         (["--golden", "0"], "--golden takes 1 to 64"),
         (["--golden", "65"], "--golden takes 1 to 64"),
         (["--name", "a/b"], "--name a/b"),
