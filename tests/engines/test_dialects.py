@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 from known import KNOWN
 from play import play
@@ -68,13 +70,15 @@ def _own_loggers_and_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-def build(trt: Any, folder: Path, precision: str, settings: Settings = DEFAULT) -> dict[str, Any]:
+def build(
+    trt: Any, folder: Path, precision: str, settings: Settings = DEFAULT, **others: Any
+) -> dict[str, Any]:
     """What the worker does, in this process."""
     variant = dialect_of(trt).graph_for(precision, settings.int8)
     request = {
         "module": "tensorrt", "onnx": str(KNOWN / f"model.{variant}.onnx"),
         "plan": str(folder / "plan"), "precision": precision, "target": "sm87",
-        "settings": settings._asdict(), "workspace": 1 << 26, "gpu": "a double's GPU",
+        "settings": settings._asdict(), "workspace": 1 << 26, "gpu": "a double's GPU", **others,
     }  # fmt: skip
     return worker.perform(json.loads(json.dumps(request)), lambda *step: None)
 
@@ -133,6 +137,21 @@ def test_what_failed_and_why_are_told(trt: Any) -> None:
     log.keep("error", "why")
     log.keep("error", "why")
     assert log.error() == "why"
+
+
+def test_a_build_that_fails_says_why(trt: Any, tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="Could not find any implementation for node"):
+        build(trt, tmp_path, "fp32", workspace=0)
+
+
+def test_a_graph_of_the_future_is_refused(spoken: Spoken, trt: Any, tmp_path: Path) -> None:
+    model = onnx.load(KNOWN / "model.fp32.onnx")
+    newest = importlib.import_module("tensorrt_double.played").VERSIONS[spoken.version].opset
+    model.opset_import[0].version = newest + 1
+    onnx.save(model, tmp_path / "new.onnx")
+    words = f"new.onnx needs ONNX opset {newest + 1}; {spoken.dialect} has those up to {newest}"
+    with pytest.raises(EngineError, match=words):
+        build(trt, tmp_path, "fp32", onnx=str(tmp_path / "new.onnx"))
 
 
 def test_no_two_dialects_speak_for_one_module(spoken: Spoken, trt: Any) -> None:

@@ -602,10 +602,6 @@ def _int32_bias(model: ModelProto) -> None:
     model.graph.node[2].input.append("b")
 
 
-def _opset(model: ModelProto) -> None:
-    model.opset_import[0].version = 26
-
-
 def _unknown_op(model: ModelProto) -> None:
     model.graph.node[1].op_type = "Det"
 
@@ -614,7 +610,6 @@ QDQ = quantize(MODEL)
 REFUSED: dict[str, tuple[bytes | ModelProto, str, int]] = {
     "garbage": (b"no graph", "Failed to parse", -1),
     "truncated": (MODEL.SerializeToString()[:-7], "Failed to parse", -1),
-    "opset": (broken(_opset), "opset 26", -1),
     "operator": (broken(_unknown_op), "Plugin not found", 1),
     "zero point": (
         broken(lambda m: set_constant(m, "x/zero_point", np.int8(5)), QDQ),

@@ -84,15 +84,17 @@ class Builder:
             _pass_time(model, config)
             return IHostMemory(_make_plan(model, config))
         except Stop:
-            return None
+            pass
         except _gpu.MemoryError:
             messages.error("2: [virtualMemoryBuffer.cpp::resizePhysical] Error Code 2: OutOfMemory "
                            "(no further information)")  # fmt: skip
-            return None
         except _gpu.Error as problem:
             messages.error(f"1: [checkMacros.cpp::catchCudaError] Error Code 1: Cuda Runtime "
                            f"({problem})")  # fmt: skip
-            return None
+        if played().numbers < (10,):  # its last word says nothing (NVIDIA/TensorRT#2034)
+            messages.error("2: [builder.cpp::buildSerializedNetwork::619] Error Code 2: Internal "
+                           "Error (Assertion engine != nullptr failed. )")  # fmt: skip
+        return None
 
 
 def _refuse(text: str, number: int = 4, kind: str | None = None) -> Stop:

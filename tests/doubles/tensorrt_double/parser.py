@@ -144,14 +144,6 @@ def _refusal(model: ModelProto, network: INetworkDefinition) -> Refusal | None:
             "dimension. Please ensure the network was created using the EXPLICIT_BATCH "
             "NetworkDefinitionCreationFlag.",
         )
-    opset = max((entry.version for entry in model.opset_import if not entry.domain), default=0)
-    if opset > played().opset:
-        # The real one only warns, and stumbles over a node that means something else by now.
-        return Refusal(
-            ErrorCode.UNSUPPORTED_GRAPH,
-            f"the double: the graph has opset {opset}; TensorRT {played().version} knows opsets "
-            f"up to {played().opset}",
-        )
     old = played().numbers < (8, 5)
     if old:
         for value in model.graph.input:

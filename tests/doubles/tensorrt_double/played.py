@@ -7,8 +7,8 @@ from typing import NamedTuple
 class Played(NamedTuple):
     """A version of TensorRT.
 
-    opset: the newest that its parser is made for. Sources: docs/operators.md of each release
-        branch of onnx-tensorrt.
+    opset: the newest that its parser is made for; newer ones it reads all the same, and may
+        stumble over. Sources: docs/operators.md of each release branch of onnx-tensorrt.
     serialization: the number in its plans.
     """
 
