@@ -1,15 +1,13 @@
 # Xavier with JetPack 5.1: CUDA 11.4, TensorRT 8.5, Python 3.8, all inside the image.
-# The first stage compiles PyCUDA; the compiler and Python's headers stay behind in it.
+# The first stage has pip, which stays behind in it.
 
 FROM nvcr.io/nvidia/l4t-jetpack:r35.4.1 AS packages
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends g++ python3-dev python3-pip \
+    && apt-get install -y --no-install-recommends python3-pip \
     && rm -rf /var/lib/apt/lists/*
-ENV PATH=/usr/local/cuda/bin:$PATH \
-    LIBRARY_PATH=/usr/local/cuda/lib64/stubs
 # TensorRT 8.5 asks numpy for np.bool, which 1.24 no longer has.
 RUN python3 -m pip install --no-cache-dir --no-deps --target /opt/edgetrt \
-        numpy==1.23.5 opencv-python-headless==4.11.0.86 pycuda==2022.2.2
+        numpy==1.23.5 opencv-python-headless==4.11.0.86
 
 FROM nvcr.io/nvidia/l4t-jetpack:r35.4.1
 # What one build measured is kept beside the run for the next; user 1000 has no home.

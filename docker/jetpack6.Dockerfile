@@ -1,14 +1,12 @@
 # Orin with JetPack 6: CUDA 12.6, TensorRT 10.3, Python 3.10, all inside the image.
-# The first stage compiles PyCUDA; the compiler and Python's headers stay behind in it.
+# The first stage has pip, which stays behind in it.
 
 FROM nvcr.io/nvidia/l4t-jetpack:r36.4.0 AS packages
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends g++ python3-dev python3-pip \
+    && apt-get install -y --no-install-recommends python3-pip \
     && rm -rf /var/lib/apt/lists/*
-ENV PATH=/usr/local/cuda/bin:$PATH \
-    LIBRARY_PATH=/usr/local/cuda/lib64/stubs
 RUN python3 -m pip install --no-cache-dir --no-deps --target /opt/edgetrt \
-        numpy==1.26.4 opencv-python-headless==4.11.0.86 pycuda==2025.1.2
+        numpy==1.26.4 opencv-python-headless==4.11.0.86
 
 FROM nvcr.io/nvidia/l4t-jetpack:r36.4.0
 # What one build measured is kept beside the run for the next; user 1000 has no home.

@@ -1,21 +1,11 @@
 # Thor with JetPack 7, and computers with an NVIDIA GPU: CUDA 13, TensorRT 10.13, Python 3.12.
-# The first stage compiles PyCUDA; the compiler and Python's headers stay behind in it.
-
-FROM nvcr.io/nvidia/tensorrt:25.08-py3 AS packages
-RUN apt-get update \
-    && apt-get install -y --no-install-recommends g++ python3-dev \
-    && rm -rf /var/lib/apt/lists/*
-ENV PATH=/usr/local/cuda/bin:$PATH \
-    LIBRARY_PATH=/usr/local/cuda/lib64/stubs
-# CUDA 13 needs PyCUDA 2025.1.2 or newer (PyCUDA issue 485).
-RUN python3 -m pip install --no-cache-dir --no-deps --target /opt/edgetrt \
-        numpy==2.2.6 opencv-python-headless==4.12.0.88 pycuda==2025.1.2
 
 FROM nvcr.io/nvidia/tensorrt:25.08-py3
+WORKDIR /opt/edgetrt
+RUN python3 -m pip install --no-cache-dir --no-deps --target /opt/edgetrt \
+        numpy==2.2.6 opencv-python-headless==4.12.0.88
 # What one build measured is kept beside the run for the next; user 1000 has no home.
 ENV LANG=C.UTF-8 XDG_CACHE_HOME=/data/.cache
-WORKDIR /opt/edgetrt
-COPY --from=packages /opt/edgetrt/ ./
 COPY engines/ engines/
 COPY benchmarks/ benchmarks/
 # A Jetson's first user, and the group `video`, which owns the GPU's device nodes.

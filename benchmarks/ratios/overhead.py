@@ -16,7 +16,7 @@ from engines.orders import Order, fulfil
 from engines.tensorrt import standard
 from engines.tensorrt.dialects import dialect_of
 from engines.tensorrt.logger import log_of
-from engines.tensorrt.memory import Device
+from engines.tensorrt.memory import Device, as_bytes, cuda_calls
 
 GRAPH = Path(__file__).parents[1] / "device" / "known" / "model.fp32.onnx"
 MOST = 1.02
@@ -130,9 +130,9 @@ BARE = {onnx_runtime.BACKEND: _bare_onnx_runtime, openvino.BACKEND: _bare_openvi
 @contextmanager
 def _bare_tensorrt(plan: Path) -> Iterator[Infer]:
     """The calls themselves, for one picture: nothing is checked, nothing is kept general."""
-    import pycuda.driver as cuda
     import tensorrt
 
+    cuda = cuda_calls()
     with Device():
         runtime = tensorrt.Runtime(log_of(tensorrt).logger)
         engine = runtime.deserialize_cuda_engine(plan.read_bytes())
@@ -140,7 +140,8 @@ def _bare_tensorrt(plan: Path) -> Iterator[Infer]:
         tensors = dialect_of(tensorrt).tensors(engine)
         shapes: List[Any] = [(1, *spec.shape[1:]) for spec in (tensors.input, tensors.output)]
         source, result = (cuda.pagelocked_empty(shape, np.float32) for shape in shapes)
-        memory = [cuda.mem_alloc(int(array.nbytes)) for array in (source, result)]
+        pixels, answers = map(as_bytes, (source, result))
+        memory = [cuda.mem_alloc(len(room)) for room in (pixels, answers)]
         there, back = map(int, memory)
         tensors.set_shape(context, shapes[0])
         bindings = tensors.bind(context, there, back)  # None where they have names
@@ -148,12 +149,12 @@ def _bare_tensorrt(plan: Path) -> Iterator[Infer]:
 
         def infer(picture: np.ndarray) -> np.ndarray:
             source[...] = picture
-            cuda.memcpy_htod_async(there, source, stream)
+            cuda.memcpy_htod_async(there, pixels, stream)
             if bindings is None:
                 context.execute_async_v3(stream.handle)
             else:
                 context.execute_async_v2(bindings, stream.handle)
-            cuda.memcpy_dtoh_async(result, back, stream)
+            cuda.memcpy_dtoh_async(answers, back, stream)
             stream.synchronize()
             answer: np.ndarray = result.copy()
             return answer

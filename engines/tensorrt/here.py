@@ -2,8 +2,7 @@
 
 from typing import Any, Dict, Optional
 
-from engines.targets import Gpu, find_gpus
-from engines.tensorrt import memory
+from engines.targets import Gpu, find_board, find_gpus
 
 
 def gpu_here() -> Optional[Gpu]:
@@ -17,11 +16,13 @@ def target_of(gpu: Gpu) -> str:
     return "sm{}{}".format(*gpu.compute_capability)
 
 
-def why_none_runs() -> Optional[str]:
-    """Why no TensorRT engine at all can run on this machine; None if some could."""
-    if gpu_here() is None:
-        return "there is no NVIDIA GPU here"
-    return memory.unavailable()
+def why_no_gpu() -> Optional[str]:
+    """Why there is no GPU to run TensorRT's engines on; None if there is one."""
+    if gpu_here() is not None:
+        return None
+    if find_board(gpus=()) is not None:
+        return "CUDA finds no GPU on this Jetson; is this user in the group that may, video?"
+    return "there is no NVIDIA GPU here"
 
 
 def why_elsewhere(sidecar: Dict[str, Any], version: Optional[str]) -> Optional[str]:
@@ -33,11 +34,12 @@ def why_elsewhere(sidecar: Dict[str, Any], version: Optional[str]) -> Optional[s
     """
     gpu, depends = gpu_here(), sidecar["depends"]
     if gpu is None:
-        return "it was built for {}; there is no NVIDIA GPU here".format(sidecar["target"])
+        return "it was built for {}; {}".format(sidecar["target"], why_no_gpu())
+    text = None
     if sidecar["target"] != target_of(gpu):
-        return "it was built for {}; this GPU is {}".format(sidecar["target"], target_of(gpu))
-    if depends.get("gpu", gpu.name) != gpu.name:
-        return "it was built for a {}; this is a {}".format(depends["gpu"], gpu.name)
-    if version is not None and depends.get("tensorrt") != version:
-        return "it was built by TensorRT {}; this is {}".format(depends.get("tensorrt"), version)
-    return None
+        text = "for {}; this GPU is {}".format(sidecar["target"], target_of(gpu))
+    elif depends.get("gpu", gpu.name) != gpu.name:
+        text = "for a {}; this is a {}".format(depends["gpu"], gpu.name)
+    elif version is not None and depends.get("tensorrt") != version:
+        text = "by TensorRT {}; this is {}".format(depends.get("tensorrt"), version)
+    return text and "it was built {}: build it here".format(text)

@@ -1,9 +1,10 @@
-"""Memory on the GPU, and the order of work on it: all that is done through pycuda.
+"""Memory on the GPU, and the order of work on it: all that is done through pycuda, or without.
 
 Whatever is made here is used and freed inside `with device:`, in any thread. pycuda's contexts are
 a stack in each thread, and a thread that ends with one left on it aborts the process.
 """
 
+import ctypes
 from contextlib import contextmanager
 from typing import Any, Iterator, Optional, Tuple
 
@@ -12,16 +13,13 @@ import numpy as np
 from engines.engine import EngineError
 
 
-def unavailable() -> Optional[str]:
-    """Why pycuda can't be used here; None if it can."""
+def cuda_calls() -> Any:
+    """pycuda's driver module where it is installed, as its calls are quicker; else ours."""
     try:
-        import pycuda.driver  # noqa: F401
-    except ImportError as error:
-        return (
-            "pycuda, through which engines run, can't be imported ({}); pip3 install pycuda "
-            "(on Python 3.6: 'pycuda<2021.1')".format(error)
-        )
-    return None
+        import pycuda.driver as cuda
+    except Exception:  # one that was compiled for another CUDA or numpy fails in many ways
+        from engines.tensorrt import driver as cuda
+    return cuda
 
 
 class Device:
@@ -35,9 +33,7 @@ class Device:
     """
 
     def __init__(self) -> None:
-        import pycuda.driver as cuda
-
-        self._cuda = cuda
+        self._cuda = cuda = cuda_calls()
         with _errors(cuda):
             cuda.init()
             device = cuda.Device(0)
@@ -90,11 +86,11 @@ class Buffer:
         else:
             self._memory = cuda.mem_alloc(int(self.host.nbytes))
             self.pointer = int(self._memory)
-        self._copied = self.host
+        self.copy_only(len(self.host))
 
     def copy_only(self, rows: int) -> None:
         """Let `upload` and `download` copy the first rows; until then they copy all."""
-        self._copied = self.host[:rows]
+        self._copied = as_bytes(self.host[:rows])
 
     def upload(self, stream: Any) -> None:
         """Start to copy to the GPU; nothing to do where memory is unified."""
@@ -111,6 +107,11 @@ class Buffer:
         if self._memory is not None:
             self._memory.free()
         del self._memory, self._copied, self.host
+
+
+def as_bytes(array: np.ndarray) -> "ctypes.Array[ctypes.c_char]":
+    """A C-contiguous array's memory in a form whose address is quickly told, for copies."""
+    return (ctypes.c_char * array.nbytes).from_buffer(array.data)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from engines.targets import RTX_TARGETS
 from engines.tensorrt.apart import build_apart
 from engines.tensorrt.builder import Progress
 from engines.tensorrt.dialect import Contexts, Dialect
-from engines.tensorrt.here import gpu_here, target_of, why_elsewhere, why_none_runs
+from engines.tensorrt.here import gpu_here, target_of, why_elsewhere, why_no_gpu
 from engines.tensorrt.runner import TensorRTEngine
 from engines.tensorrt.turing import spread_products
 
@@ -88,13 +88,16 @@ def unavailable() -> Optional[str]:
     try:
         _module()
     except ImportError as error:
+        gpu = gpu_here()
+        if gpu is not None and target_of(gpu) not in RTX_TARGETS:
+            return "TensorRT-RTX is not installed, and builds none for {}".format(target_of(gpu))
         return "TensorRT-RTX is not installed ({}); pip install tensorrt-rtx-cu12".format(error)
     return None
 
 
 def none_runs() -> Optional[str]:
     """Why no engine at all can run on this machine; None if some could."""
-    reason = unavailable() or why_none_runs()
+    reason = unavailable() or why_no_gpu()
     gpu = gpu_here()
     if reason is None and gpu is not None and target_of(gpu) not in RTX_TARGETS:
         reason = "it builds none for {}".format(target_of(gpu))

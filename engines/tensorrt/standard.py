@@ -9,7 +9,7 @@ from engines.tensorrt.apart import build_apart
 from engines.tensorrt.builder import Progress
 from engines.tensorrt.calibrator import fingerprint
 from engines.tensorrt.dialects import dialect_of
-from engines.tensorrt.here import gpu_here, target_of, why_elsewhere, why_none_runs
+from engines.tensorrt.here import gpu_here, target_of, why_elsewhere, why_no_gpu
 from engines.tensorrt.runner import TensorRTEngine
 from engines.tensorrt.v11 import V11
 
@@ -32,9 +32,8 @@ def unavailable() -> Optional[str]:
         dialect_of(tensorrt)
     except EngineError as error:
         return str(error)
-    if gpu_here() is None:
-        return "there is no NVIDIA GPU, and TensorRT builds only for the GPU it runs on"
-    return None
+    reason = why_no_gpu()
+    return reason and reason + "; TensorRT builds only for the GPU it runs on"
 
 
 def target_here() -> str:
@@ -45,7 +44,7 @@ def target_here() -> str:
 
 def none_runs() -> Optional[str]:
     """Why no engine at all can run on this machine; None if some could."""
-    return unavailable() or why_none_runs()
+    return unavailable()
 
 
 def cannot_run(sidecar: Dict[str, Any]) -> Optional[str]:
@@ -162,5 +161,5 @@ def version() -> Optional[str]:
 def _gpu() -> Gpu:
     gpu = gpu_here()
     if gpu is None:
-        raise EngineError("there is no NVIDIA GPU here")
+        raise EngineError(str(why_no_gpu()))
     return gpu

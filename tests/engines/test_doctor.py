@@ -10,7 +10,7 @@ import pytest
 from engines import doctor
 from engines.boards import BOARDS
 from engines.targets import FoundBoard, Gpu
-from engines.tensorrt import here
+from engines.tensorrt import here, rtx
 
 TX2 = next(board for board in BOARDS if board.name == "TX2")
 GPU = Gpu("NVIDIA Tegra X2", (6, 2))
@@ -65,7 +65,6 @@ def test_rtx_builds_everywhere_and_runs_on_the_gpus_it_knows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pytest.importorskip("tensorrt_rtx_bindings")
-    monkeypatch.setattr(here.memory, "unavailable", lambda: None)
     for gpus, runs, reason in (
         ([], False, "its engines don't run: there is no NVIDIA GPU here"),
         ([Gpu("H100", (9, 0))], False, "its engines don't run: it builds none for sm90"),
@@ -74,8 +73,22 @@ def test_rtx_builds_everywhere_and_runs_on_the_gpus_it_knows(
         be(monkeypatch, None, gpus, "13.0")
         state = doctor.examine({})["backends"]["tensorrt-rtx"]
         assert state == {"builds": True, "runs": runs, "reason": reason}
-    monkeypatch.setattr(here.memory, "unavailable", lambda: "pycuda is missing")
-    assert "pycuda is missing" in doctor.examine({})["backends"]["tensorrt-rtx"]["reason"]
+
+
+def test_a_jetson_is_told_what_helps_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> None:
+        raise ImportError("No module named 'tensorrt_rtx'")
+
+    board = FoundBoard("quill", TX2, "32.7.1", "4.6.1")
+    monkeypatch.setattr(rtx, "_module", missing)
+    be(monkeypatch, board, [GPU], "10.2")
+    told = doctor.examine({})["backends"]["tensorrt-rtx"]["reason"]
+    assert told == "TensorRT-RTX is not installed, and builds none for sm62"
+    be(monkeypatch, board, [], "10.2")
+    monkeypatch.setattr(here, "find_board", lambda gpus: board)
+    assert here.why_no_gpu() == (
+        "CUDA finds no GPU on this Jetson; is this user in the group that may, video?"
+    )
 
 
 def write_module(folder: Path, name: str, code: str) -> None:

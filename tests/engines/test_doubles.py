@@ -191,7 +191,7 @@ def close(found: np.ndarray, model: ModelProto, pictures: np.ndarray = PICTURES)
 # Not by chance
 
 
-@pytest.mark.parametrize("module", ["tensorrt", "pycuda", "pycuda.driver"])
+@pytest.mark.parametrize("module", ["tensorrt", "pycuda", "pycuda.driver", "cuda_double"])
 def test_double_has_to_be_asked_for(module: str) -> None:
     asked = environment("8.2.1")
     for there in (True, False):

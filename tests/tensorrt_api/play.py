@@ -16,11 +16,14 @@ from typing import Any
 
 HERE = Path(__file__).parent
 PATHS = (str(HERE.parent / "doubles"), str(HERE))
-DOUBLES = ("tensorrt", "tensorrt_double", "pycuda")
+DOUBLES = ("tensorrt", "tensorrt_double", "pycuda", "cuda_double")
 
 
 def environment(version: str, **settings: str) -> dict[str, str]:
     """The environment of a process in which TensorRT and pycuda are played.
+
+    CUDA's driver is played too where doubles/libcuda.c, compiled, is what LD_LIBRARY_PATH finds as
+    libcuda.so.1.
 
     Args:
         settings: EDGETRT_DOUBLE_CC, _MEMORY, _PYCUDA, _NO_PYCUDA or _KILL.
@@ -42,7 +45,7 @@ def play(version: str, **settings: str) -> Iterator[Any]:
     sys.path[:0] = PATHS
     try:
         yield importlib.import_module("tensorrt")
-        left = sys.modules["pycuda._gpu"].gpu.stack.contexts if "pycuda" in sys.modules else []
+        left = sys.modules["cuda_double._gpu"].gpu.stack.contexts
         assert not left, "a CUDA context is still on this thread's stack"
     finally:
         for path in PATHS:

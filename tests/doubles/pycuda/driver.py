@@ -1,40 +1,24 @@
-"""The names of pycuda.driver that programs use, over the GPU that `_gpu` plays.
+"""The names of pycuda.driver that programs use, over the GPU that `cuda_double` plays."""
 
-With EDGETRT_DOUBLE_NO_PYCUDA set it is as if pycuda were not installed.
-"""
-
-import os
 import threading
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-
-from . import VERSION, _graphs
-from ._gpu import (
-    Context as _Context,
-)
-from ._gpu import (
+from cuda_double import _gpu
+from cuda_double._gpu import (
     Error,
     LaunchError,
     LogicError,
     MemoryError,  # noqa: A004 - pycuda's name
-    Region,
     RuntimeError,  # noqa: A004 - pycuda's name
     board,
-    fail,
+    fault,
     gpu,
-    illegal_access,
-    now,
-)
-from ._gpu import (
-    Stream as _Stream,
 )
 
-if os.environ.get("EDGETRT_DOUBLE_NO_PYCUDA"):
-    raise ImportError("No module named 'pycuda'")
-_graphs.register()
+from . import VERSION
 
 __all__ = [
     "Context", "Device", "DeviceAllocation", "Error", "Event", "HostPointer", "LaunchError",
@@ -91,7 +75,7 @@ class Device:
     def __init__(self, number: int, /) -> None:
         _need_init("cuDeviceGet")
         if number != 0:
-            raise LogicError("cuDeviceGet failed: invalid device ordinal")
+            raise fault(_gpu.INVALID_DEVICE, "cuDeviceGet")
 
     @staticmethod
     def count() -> int:
@@ -123,7 +107,7 @@ class Device:
 
     def make_context(self, flags: int = 0) -> "Context":
         """A new context, pushed."""
-        context = Context(_Context())
+        context = Context(_gpu.Context())
         context.push()
         return context
 
@@ -140,13 +124,13 @@ if VERSION < (2020,):
 class Context:
     """A context, as a person holds it."""
 
-    def __init__(self, context: _Context) -> None:
+    def __init__(self, context: _gpu.Context) -> None:
         self._context = context
 
     def push(self) -> None:
         """Make it current in this thread."""
         if not self._context.alive:
-            raise LogicError("cuCtxPushCurrent failed: invalid device context")
+            raise fault(_gpu.INVALID_CONTEXT, "cuCtxPushCurrent")
         gpu.stack.contexts.append(self._context)
 
     @staticmethod
@@ -181,19 +165,14 @@ class DeviceAllocation:
         context = gpu.current("cuMemAlloc")
         if type(size) is not int:
             raise TypeError(f"mem_alloc takes an int; received {type(size).__name__}")
-        if size <= 0:
-            fail("cuMemAlloc", f"{size} bytes")
-        gpu.reserve(size, "cuMemAlloc")
-        self._address = gpu.new_address(size)
-        # What was there before is anything but zeros.
-        gpu.device.add(Region(self._address, np.full(size, 0xA5, np.uint8), context))
-        self._free = weakref.finalize(self, _free_device, self._address, size, context)
+        self._address = gpu.allocate(size, "cuMemAlloc")
+        self._free = weakref.finalize(self, _free_device, self._address, context)
         self._free.atexit = False
 
     def free(self) -> None:
         """Give it back; it can't be used any more."""
         if not self._free.alive:
-            raise LogicError("device_allocation::free failed: invalid resource handle")
+            raise fault(_gpu.INVALID_HANDLE, "device_allocation::free")
         self._free()
 
     def __int__(self) -> int:
@@ -227,28 +206,17 @@ class PagelockedHostAllocation(HostPointer):
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype, mem_flags: int) -> None:
         context = gpu.current("cuMemHostAlloc")
         size = int(np.prod(shape)) * dtype.itemsize
-        counted = size if board().integrated else 0
-        gpu.reserve(counted, "cuMemHostAlloc")
-        self._data = np.full(max(size, 1), 0xA5, np.uint8)
-        start = self._data.ctypes.data
-        gpu.pinned.add(Region(start, self._data, context))
-        mapped = None
-        if mem_flags & host_alloc_flags.DEVICEMAP:
-            mapped = gpu.new_address(size)
-            gpu.device.add(Region(mapped, self._data, context))
-        self._mapped = mapped
-        self._free = weakref.finalize(self, _free_host, start, mapped, counted, context)
+        self._data = gpu.pin(size, bool(mem_flags & host_alloc_flags.DEVICEMAP), "cuMemHostAlloc")
+        self._start = self._data.ctypes.data
+        self._free = weakref.finalize(self, _free_host, self._start, context)
         self._free.atexit = False
         self.__array_interface__ = {
-            "shape": shape, "typestr": dtype.str, "data": (start, False), "version": 3,
+            "shape": shape, "typestr": dtype.str, "data": (self._start, False), "version": 3,
         }  # fmt: skip
 
     def get_device_pointer(self) -> int:
         """Its address for the GPU; only for memory that was allocated with DEVICEMAP."""
-        gpu.current("cuMemHostGetDevicePointer")
-        if self._mapped is None:
-            fail("cuMemHostGetDevicePointer", "allocated without DEVICEMAP")
-        return self._mapped
+        return gpu.mapped(self._start, "cuMemHostGetDevicePointer")
 
     def free(self) -> None:
         """Give it back; the array can't be copied any more."""
@@ -291,7 +259,7 @@ class Stream:
 
     def wait_for_event(self, event: "Event", /) -> None:
         """Let what comes next on this stream wait for an event."""
-        self._stream.put(event._reach())
+        self._stream.put(event._moment.wait())
 
 
 class Event:
@@ -299,55 +267,31 @@ class Event:
 
     def __init__(self, flags: int = 0) -> None:
         _current_for_object()
-        self._timed = not flags & event_flags.DISABLE_TIMING
-        self._stream: _Stream | None = None
-        self._records = 0  # how often it was recorded; the last time counts
-        self._time: float | None = None
+        self._moment = _gpu.Moment(timed=not flags & event_flags.DISABLE_TIMING)
 
     def record(self, stream: Stream | None = None) -> "Event":
         """The moment when what is on a stream now is done."""
         context = gpu.current("cuEventRecord")
-        self._stream = context.default_stream if stream is None else stream._stream
-        self._records, self._time = self._records + 1, None
-        this_time = self._records
-
-        def reach() -> None:
-            if self._records == this_time:
-                self._time = now()
-
-        self._stream.put(reach)
+        self._moment.record(context.default_stream if stream is None else stream._stream)
         return self
 
     def synchronize(self) -> "Event":
         """Wait for that moment."""
-        _run("cuEventSynchronize", self._reach())
+        _run("cuEventSynchronize", self._moment.wait())
         return self
 
     def query(self) -> bool:
         """Whether it is reached; the GPU gets on a little with every question."""
-        if self._stream is not None and not self._reached():
-            _run("cuEventQuery", self._stream.step)
-        return self._reached()
+        _run("cuEventQuery", self._moment.step)
+        return self._moment.reached
 
     def time_since(self, event: "Event", /) -> float:
         """Milliseconds from another event to this one."""
-        if not self._timed or not event._timed or not self._records or not event._records:
-            raise LogicError("cuEventElapsedTime failed: invalid resource handle")
-        if self._time is None or event._time is None:
-            raise RuntimeError("cuEventElapsedTime failed: device not ready")
-        return self._time - event._time
+        return self._moment.since(event._moment, "cuEventElapsedTime")
 
     def time_till(self, event: "Event", /) -> float:
         """Milliseconds from this event to another."""
         return event.time_since(self)
-
-    def _reached(self) -> bool:
-        return not self._records or self._time is not None
-
-    def _reach(self) -> Callable[[], None]:
-        """What has to be done for the moment that was recorded last."""
-        stream = self._stream
-        return (lambda: None) if stream is None else lambda: stream.run(self._reached)
 
 
 def memcpy_htod(dest: Any, src: Any) -> None:
@@ -377,24 +321,10 @@ def memcpy_dtoh_async(dest: Any, src: Any, stream: Stream | None = None) -> None
 def _queue_copy(function: str, host: Any, device: Any, stream: Stream | None, to_gpu: bool) -> None:
     context = gpu.current(function)
     data = _bytes_of(host, writable=not to_gpu)
-    start, size, address = data.ctypes.data, len(data), _address(device)
-    del data, host  # as in CUDA, nothing but the caller keeps the memory
-    if gpu.pinned.find(start, size) is None:
-        fail(function, "the host's memory is not pinned, so the copy would not be asynchronous")
+    start, size = data.ctypes.data, len(data)
     queue = context.default_stream if stream is None else stream._stream
-    if queue.context is not context:
-        raise LogicError(f"{function} failed: invalid resource handle")
-    _run(function, lambda: gpu.bytes_at(address, size, context))
-
-    def copy() -> None:
-        region = gpu.pinned.find(start, size)
-        if region is None:
-            raise illegal_access("the host's memory was freed before the copy was done")
-        pinned = region.data[start - region.start :][:size]
-        there = gpu.bytes_at(address, size, context)
-        _copy(there, pinned) if to_gpu else _copy(pinned, there)
-
-    queue.put(copy)
+    # As in CUDA, nothing but the caller keeps the memory.
+    gpu.queue_copy(start, size, _address(device), queue, to_gpu, function)
 
 
 def _copy(dest: np.ndarray, src: np.ndarray) -> None:
@@ -416,17 +346,17 @@ def _bytes_of(host: Any, writable: bool = False) -> np.ndarray:
         raise ValueError("ndarray is not contiguous")
     if writable and view.readonly:
         raise BufferError("the host's memory is read-only")
-    return np.frombuffer(view.cast("B") if view.nbytes else b"", np.uint8)
+    return np.frombuffer(host if view.nbytes else b"", np.uint8)
 
 
 def _run(function: str, work: Callable[[], Any]) -> Any:
     try:
         return work()
     except LogicError as error:
-        raise LogicError(f"{function} failed: {error}") from error
+        raise LogicError(f"{function} failed: {error}", error.result, error.words) from error
 
 
-def _current_for_object() -> _Context:
+def _current_for_object() -> _gpu.Context:
     if not gpu.stack.contexts:
         raise LogicError(
             "explicit_context_dependent failed: invalid device context - "
@@ -437,24 +367,21 @@ def _current_for_object() -> _Context:
 
 def _need_init(function: str) -> None:
     if not gpu.initialized:
-        raise LogicError(f"{function} failed: initialization error")
+        raise fault(_gpu.NOT_INITIALIZED, function)
 
 
-def _may_free(context: _Context) -> bool:
+def _may_free(context: _gpu.Context) -> bool:
     """As pycuda: in another thread than the context's only while it is current there."""
     return context.maker == threading.get_ident() or context in gpu.stack.contexts
 
 
-def _free_device(address: int, size: int, context: _Context) -> None:
+def _free_device(address: int, context: _gpu.Context) -> None:
     if _may_free(context):
-        gpu.device.remove(address)
-        gpu.release(size)
+        gpu.free(address)
 
 
-def _free_host(start: int, mapped: int | None, size: int, context: _Context) -> None:
+def _free_host(start: int, context: _gpu.Context) -> None:
     # The array's bytes go with the array in any case.
-    gpu.pinned.remove(start)
-    if mapped is not None:
-        gpu.device.remove(mapped)
+    counted = gpu.unpin(start)
     if _may_free(context):
-        gpu.release(size)
+        gpu.release(counted)

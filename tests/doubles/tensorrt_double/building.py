@@ -5,8 +5,8 @@ import os
 import signal
 
 import onnx
+from cuda_double import _gpu
 from onnx import ModelProto, TensorProto
-from pycuda import _gpu
 
 from engines.targets import has_fast_fp16, has_int8
 from pipeline.errors import PipelineError

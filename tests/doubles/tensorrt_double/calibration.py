@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from cuda_double import _gpu
 from onnx import ModelProto, numpy_helper
-from pycuda import _gpu
 
 from pipeline import calibration
 from pipeline.errors import PipelineError

@@ -43,6 +43,8 @@ class Graph:
 
     def _open(self, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
         options.log_severity_level = 4
+        # Its networks are small; threads that wait for work would only keep others from theirs.
+        options.intra_op_num_threads = 1
         return onnxruntime.InferenceSession(
             self._onnx,
             options,

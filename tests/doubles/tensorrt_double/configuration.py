@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 
-from pycuda import _gpu
+from cuda_double import _gpu
 
 from . import messages, plan
 from .calibration import IInt8Calibrator

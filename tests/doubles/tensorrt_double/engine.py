@@ -5,8 +5,8 @@ import weakref
 from typing import Any
 
 import onnx
+from cuda_double import _gpu
 from onnx import ValueInfoProto, numpy_helper
-from pycuda import _gpu
 
 from . import messages, plan
 from .compute import Graph

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pycuda import _gpu
+from cuda_double import _gpu
 
 from . import messages
 from .network import NUMPY, Dims, dtype_of, shape_of

@@ -5,7 +5,7 @@ import struct
 import zlib
 from typing import Any, NamedTuple
 
-from pycuda import _gpu
+from cuda_double import _gpu
 
 from .messages import error
 from .played import VERSIONS, played

@@ -20,15 +20,37 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 import numpy as np
 
 PAGE = 512  # alignment of addresses, and the gap behind each allocation
 
+# Results of calls, as cuda.h numbers them, and what CUDA says of each.
+INVALID_VALUE, OUT_OF_MEMORY, NOT_INITIALIZED, INVALID_DEVICE = 1, 2, 3, 101
+INVALID_CONTEXT, INVALID_HANDLE, NOT_READY, ILLEGAL_ADDRESS = 201, 400, 600, 700
+CONTEXT_IS_DESTROYED, CAPTURE_UNSUPPORTED, CAPTURE_INVALIDATED = 709, 900, 901
+WORDS = {
+    INVALID_VALUE: "invalid argument",
+    OUT_OF_MEMORY: "out of memory",
+    NOT_INITIALIZED: "initialization error",
+    INVALID_DEVICE: "invalid device ordinal",
+    INVALID_CONTEXT: "invalid device context",
+    INVALID_HANDLE: "invalid resource handle",
+    NOT_READY: "device not ready",
+    ILLEGAL_ADDRESS: "an illegal memory access was encountered",
+    CONTEXT_IS_DESTROYED: "context is destroyed",
+    CAPTURE_UNSUPPORTED: "operation not permitted when stream is capturing",
+    CAPTURE_INVALIDATED: "operation failed due to a previous error during capture",
+}
+
 
 class Error(Exception):
-    """An error of CUDA."""
+    """An error of CUDA: the number of the result and what CUDA says, without the call's name."""
+
+    def __init__(self, text: str, result: int = INVALID_VALUE, words: str = "") -> None:
+        super().__init__(text)
+        self.result, self.words = result, words or text
 
 
 class LogicError(Error):
@@ -47,9 +69,16 @@ class RuntimeError(Error):  # noqa: A001 - pycuda's name
     """Something else failed."""
 
 
-def illegal_access(why: str) -> LogicError:
-    """What CUDA says of a wrong address, with the reason, which CUDA does not say."""
-    return LogicError(f"an illegal memory access was encountered (the double: {why})")
+def fault(result: int, function: str = "", why: str = "") -> Error:
+    """The error of a result, for the call that gave it; and the reason, which CUDA does not say."""
+    words = WORDS[result] + (f" (the double: {why})" if why else "")
+    kind = {OUT_OF_MEMORY: MemoryError, NOT_READY: RuntimeError}.get(result, LogicError)
+    return kind(f"{function} failed: {words}" if function else words, result, words)
+
+
+def illegal_access(why: str, function: str = "") -> Error:
+    """What CUDA says of a wrong address."""
+    return fault(ILLEGAL_ADDRESS, function, why)
 
 
 class Board(NamedTuple):
@@ -81,30 +110,41 @@ class Region(NamedTuple):
     context: "Context"
 
 
+class Pin(NamedTuple):
+    """What pinned memory has: an address on the GPU, if it is mapped; and the bytes it counts."""
+
+    address: int | None
+    counted: int
+
+
 class Memory:
     """Which addresses there are."""
 
     def __init__(self) -> None:
         self._starts: list[int] = []
         self._regions: dict[int, Region] = {}
+        self._one = threading.RLock()  # at a time changes them or looks
 
     def add(self, region: Region) -> None:
         """Make the addresses of a region known."""
-        bisect.insort(self._starts, region.start)
-        self._regions[region.start] = region
+        with self._one:
+            bisect.insort(self._starts, region.start)
+            self._regions[region.start] = region
 
-    def remove(self, start: int) -> None:
+    def remove(self, start: int) -> Region:
         """Forget a region."""
-        self._starts.remove(start)
-        del self._regions[start]
+        with self._one:
+            self._starts.remove(start)
+            return self._regions.pop(start)
 
     def find(self, address: int, size: int) -> Region | None:
         """The region in which `size` bytes from `address` on lie; None if there is none."""
-        place = bisect.bisect_right(self._starts, address) - 1
-        if place < 0:
-            return None
-        region = self._regions[self._starts[place]]
-        return region if address + size <= region.start + len(region.data) else None
+        with self._one:
+            place = bisect.bisect_right(self._starts, address) - 1
+            if place < 0:
+                return None
+            region = self._regions[self._starts[place]]
+            return region if address + size <= region.start + len(region.data) else None
 
 
 class Stream:
@@ -138,7 +178,7 @@ class Stream:
         """Do the first work; False if there is none left."""
         if self.captures:
             self._spoilt = True
-            raise LogicError("operation not permitted when stream is capturing")
+            raise fault(CAPTURE_UNSUPPORTED)
         with gpu.running:
             if not self._work:
                 return False
@@ -153,6 +193,51 @@ class Stream:
         """Work until `done`, or to the end."""
         while not done() and self.step():
             pass
+
+
+class Moment:
+    """When what was on a stream is done: CUDA's event."""
+
+    def __init__(self, timed: bool = True) -> None:
+        self._timed = timed
+        self._stream: Stream | None = None
+        self._records = 0  # how often it was recorded; the last time counts
+        self._time: float | None = None
+
+    def record(self, stream: Stream) -> None:
+        """Let it be when what is on a stream now is done."""
+        self._stream = stream
+        self._records, self._time = self._records + 1, None
+        this_time = self._records
+
+        def reach() -> None:
+            if self._records == this_time:
+                self._time = now()
+
+        stream.put(reach)
+
+    @property
+    def reached(self) -> bool:
+        """Whether it has come; also if it was never recorded."""
+        return not self._records or self._time is not None
+
+    def step(self) -> None:
+        """Let the GPU get on a little towards it."""
+        if self._stream is not None and not self.reached:
+            self._stream.step()
+
+    def wait(self) -> Callable[[], None]:
+        """What has to be done for the time that was recorded last."""
+        stream = self._stream
+        return (lambda: None) if stream is None else lambda: stream.run(lambda: self.reached)
+
+    def since(self, other: "Moment", function: str) -> float:
+        """Milliseconds from another one to this."""
+        if not self._timed or not other._timed or not self._records or not other._records:
+            raise fault(INVALID_HANDLE, function)
+        if self._time is None or other._time is None:
+            raise fault(NOT_READY, function)
+        return self._time - other._time
 
 
 class Context:
@@ -202,11 +287,12 @@ class Gpu:
         self.running = threading.RLock()  # it does one thing at a time
         self.device = Memory()  # by addresses that mean nothing to the processor
         self.pinned = Memory()  # by the processor's addresses
+        self.pins: dict[int, Pin] = {}  # by its first address
         self.used = 0
         self.primary = Context()
         self.streams: weakref.WeakValueDictionary[int, Stream] = weakref.WeakValueDictionary()
         self._next_address = 0x7_0000_0000
-        self._next_handle = 0x5000_0000
+        self._next_handle = 0x5_5000_0000
         self._here = threading.local()
 
     @property
@@ -221,9 +307,9 @@ class Gpu:
         """The context that is current in this thread."""
         stack = self.stack.contexts
         if not stack:
-            raise LogicError(f"{function} failed: invalid device context")
+            raise fault(INVALID_CONTEXT, function)
         if not stack[-1].alive:
-            raise LogicError(f"{function} failed: context is destroyed")
+            raise fault(CONTEXT_IS_DESTROYED, function)
         return stack[-1]
 
     def current_or_primary(self) -> Context:
@@ -234,7 +320,7 @@ class Gpu:
         """Count some memory as used."""
         with self.running:
             if self.used + size > board().memory:
-                raise MemoryError(f"{function} failed: out of memory")
+                raise fault(OUT_OF_MEMORY, function)
             self.used += size
 
     def release(self, size: int) -> None:
@@ -249,11 +335,16 @@ class Gpu:
             self._next_address += (size // PAGE + 2) * PAGE
             return address
 
+    def new_handle(self) -> int:
+        """A number for something that the processor knows by its number only."""
+        with self.running:
+            self._next_handle += 0x10
+            return self._next_handle
+
     def new_stream(self, context: Context) -> Stream:
         """A stream with nothing to do."""
         with self.running:
-            self._next_handle += 0x10
-            stream = Stream(context, self._next_handle)
+            stream = Stream(context, self.new_handle())
             context.streams.add(stream)
             self.streams[stream.handle] = stream
             return stream
@@ -263,7 +354,88 @@ class Gpu:
         found = context.default_stream if handle == 0 else self.streams.get(handle)
         return found if found is not None and found.context is context else None
 
-    def bytes_at(self, address: int, size: int, context: Context) -> np.ndarray:
+    def allocate(self, size: int, function: str) -> int:
+        """The address of new memory on the GPU."""
+        context = self.current(function)
+        if size <= 0:
+            raise fault(INVALID_VALUE, function, f"{size} bytes")
+        self.reserve(size, function)
+        address = self.new_address(size)
+        # What was there before is anything but zeros.
+        self.device.add(Region(address, np.full(size, 0xA5, np.uint8), context))
+        return address
+
+    def free(self, address: int) -> None:
+        """Give that back."""
+        self.release(len(self.device.remove(address).data))
+
+    def pin(self, size: int, mapped: bool, function: str) -> np.ndarray:
+        """New pinned memory of the processor, uint8; if mapped, with an address on the GPU."""
+        context = self.current(function)
+        counted = size if board().integrated else 0
+        self.reserve(counted, function)
+        data = np.full(max(size, 1), 0xA5, np.uint8)
+        start = data.ctypes.data
+        address = self.new_address(size) if mapped else None
+        self.pinned.add(Region(start, data, context))
+        self.pins[start] = Pin(address, counted)
+        if address is not None:
+            self.device.add(Region(address, data, context))
+        return data
+
+    def unpin(self, start: int) -> int:
+        """Give that back; how many bytes are to be released."""
+        self.pinned.remove(start)
+        pin = self.pins.pop(start)
+        if pin.address is not None:
+            self.device.remove(pin.address)
+        return pin.counted
+
+    def mapped(self, start: int, function: str) -> int:
+        """The address on the GPU of pinned memory."""
+        self.current(function)
+        pin = self.pins.get(start)
+        if pin is None or pin.address is None:
+            raise fault(INVALID_VALUE, function, "allocated without DEVICEMAP")
+        return pin.address
+
+    def queue_copy(
+        self,
+        start: int,
+        size: int,
+        address: int,
+        stream: Stream | None,
+        to_gpu: bool,
+        function: str,
+    ) -> None:
+        """Copy between pinned memory and the GPU's when its turn on the stream comes.
+
+        Args:
+            start: the processor's address.
+            address: the GPU's.
+            stream: None if there is none with the handle that was given.
+            to_gpu: the direction.
+        """
+        context = self.current(function)
+        if self.pinned.find(start, size) is None:
+            why = "the host's memory is not pinned, so the copy would not be asynchronous"
+            raise fault(INVALID_VALUE, function, why)
+        if stream is None or stream.context is not context:
+            raise fault(INVALID_HANDLE, function)
+        self.bytes_at(address, size, context, function)
+
+        def copy() -> None:
+            region = self.pinned.find(start, size)
+            if region is None:
+                raise illegal_access("the host's memory was freed before the copy was done")
+            pinned = region.data[start - region.start :][:size]
+            there = self.bytes_at(address, size, context)
+            dest, src = (there, pinned) if to_gpu else (pinned, there)
+            dest[:] = src
+
+        stream.put(copy)
+
+    def bytes_at(self, address: int, size: int, context: Context, function: str = "") -> np.ndarray:
         """The memory of the GPU from `address` on, as uint8 that can be written to.
 
         Raises:
@@ -271,9 +443,9 @@ class Gpu:
         """
         region = self.device.find(address, size)
         if region is None:
-            raise illegal_access(f"{size} bytes at {address:#x} are not allocated")
+            raise illegal_access(f"{size} bytes at {address:#x} are not allocated", function)
         if region.context is not context:
-            raise illegal_access(f"{address:#x} belongs to another context")
+            raise illegal_access(f"{address:#x} belongs to another context", function)
         start = address - region.start
         return region.data[start : start + size]
 
@@ -281,11 +453,6 @@ class Gpu:
 def now() -> float:
     """Milliseconds."""
     return time.perf_counter() * 1000
-
-
-def fail(function: str, why: str) -> NoReturn:
-    """Raise what CUDA says when it is called wrongly."""
-    raise LogicError(f"{function} failed: invalid argument (the double: {why})")
 
 
 gpu = Gpu()
