@@ -4,7 +4,7 @@ from typing import Any, Dict, List, Sequence, Tuple
 
 import numpy as np
 
-from benchmarks.statistics import mcnemar_exact, paired_bootstrap, wilson_interval
+from benchmarks.statistics import mcnemar_exact, paired_interval, wilson_interval
 
 TOP = 5  # classes, of which one must be the right one
 BINS = 15  # of the calibration error, as in Guo et al.
@@ -114,7 +114,7 @@ def compare(answers: np.ndarray, reference: np.ndarray, truth: np.ndarray) -> Di
 
     Returns:
         What `paired` does of the likeliest classes, and
-        "delta_ci95": the 95 % interval of "delta", by bootstrap over the pictures;
+        "delta_ci95": the 95 % interval of "delta", as `paired_interval` gives it;
         "max_difference", "mean_difference": the largest and the mean absolute difference between
         two probabilities of the same class on the same picture, 0..1.
     """
@@ -123,7 +123,7 @@ def compare(answers: np.ndarray, reference: np.ndarray, truth: np.ndarray) -> Di
     difference = np.abs(answers - reference)
     return dict(
         paired(predicted, expected, truth),
-        delta_ci95=list(paired_bootstrap(only, only_reference, len(truth))),
+        delta_ci95=list(paired_interval(only, only_reference, len(truth))),
         max_difference=float(difference.max()),
         mean_difference=float(difference.mean(dtype=np.float64)),
     )

@@ -13,7 +13,7 @@ from benchmarks.statistics import (
     block_percentile,
     block_weights,
     mcnemar_exact,
-    paired_bootstrap,
+    paired_interval,
     wilson_interval,
 )
 from engines.catalogue import TENSORFLOW
@@ -123,7 +123,7 @@ def accuracy_change(engine: Engine, other: Engine, new: Report, old: Report) -> 
         right, right_before = (np.array(given) == truth for given in answers)
         only, only_before = int((right & ~right_before).sum()), int((right_before & ~right).sum())
         p, test = mcnemar_exact(only, only_before), PAIRED
-        bounds = list(paired_bootstrap(only, only_before, len(truth)))
+        bounds = list(paired_interval(only, only_before, len(truth)))
     else:
         p, test = _two_proportions(now, before), UNPAIRED
         bounds = _newcombe(now, before)

@@ -104,7 +104,7 @@ def build(run: Run, options: Options, console: Console) -> dict[str, Any]:
         return Outcome(files, {"built": len(built), "unavailable": len(sidecars) - len(built)})
 
     inputs = [run.onnx("fp32")] + [run.folder / f for f in record["outputs"] if f.endswith("onnx")]
-    chosen = {**asdict(options), "machine": machine(), "backends": backends_here()}
+    chosen = {**asdict(options), "machine": machine(), "available": backends_here()}
     return run.perform("build", inputs, chosen, work, console)
 
 

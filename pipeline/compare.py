@@ -63,7 +63,7 @@ def compare(run: Run, work: Work, console: Console) -> dict[str, Any]:
         "dataset": _digest(_dataset_entry(dataset)),  # counts, rejected files, their source
         "machine": machine(),
         "accuracy_guard": _digest(run.stage("quantize")["results"].get("accuracy_guard")),
-        "backends": backends_here(),
+        "available": backends_here(),
         "build": _digest(run.stage("build")["options"]),  # as the report says how to do it again
     }
     run.perform("compare", [run.frozen_graph, *sorted(engines)], decided_by, perform, console)

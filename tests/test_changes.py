@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tests.conftest import Finished
 
 Edgetrt = Callable[..., str]
+ONE = ("--scenario", "single-stream")  # where how fast they are is not the question
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def name_in_test() -> Iterator[str]:
 def test_report_follows_the_test_pictures_and_their_classes(
     edgetrt: Edgetrt, finished: Finished, run: Path, own_pictures: Path, cells: dict
 ) -> None:
-    flags = ["--image-dir", own_pictures, "--run", run, *finished.flags[2:]]
+    flags = ["--image-dir", own_pictures, "--run", run, *finished.briefly[2:]]
     edgetrt("run", *flags)
     before = report_of(run)["dataset"]
     # Test pictures alone: the model, and with it every graph and engine, stays as it was.
@@ -87,12 +88,19 @@ def test_model_is_never_tested_on_another_split_than_its_own(
 def test_report_has_every_engine_whatever_was_built_last(edgetrt: Edgetrt, run: Path) -> None:
     for backend in ("openvino", "onnxruntime"):
         edgetrt("build", "--run", run, "--engine", backend, "--precision", "fp32")
-    edgetrt("compare", "--run", run, "--quick")
+    edgetrt("compare", "--run", run, "--quick", *ONE)
     edgetrt("build", "--run", run, "--engine", "openvino", "--precision", "fp16")
     edgetrt("build", "--run", run, "--engine", "onnxruntime", "--precision", "fp32")
-    edgetrt("compare", "--run", run, "--quick")
+    edgetrt("compare", "--run", run, "--quick", *ONE)
     names = [engine["name"] for engine in report_of(run)["engines"]]
     assert names == ["tensorflow-fp32", "onnxruntime-fp32", "openvino-fp32", "openvino-fp16"]
+
+
+def test_other_engines_are_other_work(edgetrt: Edgetrt, run: Path) -> None:
+    flags = ["--run", run, "--precision", "fp32", "--engine"]
+    assert "skipped" not in edgetrt("build", *flags, "openvino")
+    assert "skipped" in edgetrt("build", *flags, "openvino")
+    assert "skipped" not in edgetrt("build", *flags, "openvino,onnxruntime")
 
 
 def test_on_another_machine_engines_are_built_and_measured_again(
@@ -106,7 +114,7 @@ def test_on_another_machine_engines_are_built_and_measured_again(
     said = edgetrt("build", *flags)
     assert "up to date" not in said
     assert "build: onnxruntime-fp32: " in said
-    edgetrt("compare", "--run", run, "--quick")
+    edgetrt("compare", "--run", run, "--quick", *ONE)
     assert report_of(run)["environment"]["cpu"] == "another"
     assert report_of(run)["engines"][1]["scenarios"]["single-stream"]["samples"] != before
 
@@ -126,7 +134,7 @@ def test_no_engine_stays_that_could_not_be_built_again(
 def test_command_in_the_report_makes_it_again(edgetrt: Edgetrt, finished: Finished) -> None:
     [command] = report_of(finished.folder)["reproduce"]
     for flag in ("--calibration-images 8", "--method percentile", "--precision fp32",
-                 "--engine onnxruntime,openvino", "--target sm86,sm89"):  # fmt: skip
+                 "--engine onnxruntime,openvino --", "--target sm86,sm89"):  # fmt: skip
         assert flag in command
     assert "--no-int8-head" not in command
 

@@ -18,7 +18,7 @@ from benchmarks.accuracy import (
     paired,
     top1,
 )
-from benchmarks.statistics import mcnemar_exact, paired_bootstrap
+from benchmarks.statistics import mcnemar_exact, paired_interval
 
 CLASSES = 4
 
@@ -205,12 +205,13 @@ def test_the_other_way_round(seed: int, count: int) -> None:
 @given(SEEDS, COUNTS)
 def test_beside_itself(seed: int, count: int) -> None:
     answers = some(seed, count)
-    bound = 1 - 0.025 ** (1 / count)  # what none among so many still allows
-    assert compare(answers, answers, random_truth(seed, count)) == {
+    bound = min(1.0, 1.959964 * np.sqrt(2) / (count + 2))  # what none among so many still allows
+    found = compare(answers, answers, random_truth(seed, count))
+    assert found.pop("delta_ci95") == pytest.approx([-bound, bound], abs=1e-6)
+    assert found == {
         "agreement": 1.0,
         "delta": 0.0,
         "p_value": 1.0,
-        "delta_ci95": [-bound, bound],
         "max_difference": 0.0,
         "mean_difference": 0.0,
     }
@@ -222,11 +223,23 @@ def test_differences_of_probabilities_by_hand() -> None:
     assert found["mean_difference"] == pytest.approx(0.15, abs=1e-6)
 
 
-def test_interval_of_a_known_distribution() -> None:
-    # Of 100 pictures 10 are right with the first alone: a resample has Binomial(100, 0.1) of them,
-    # whose 2.5 % and 97.5 % quantiles are 5 and 16.
-    low, high = paired_bootstrap(10, 0, 100)
-    assert (low, high) == pytest.approx((0.05, 0.16), abs=0.0101)
+def test_interval_by_hand() -> None:
+    # (11 - 1) / 102, and 1.96 standard errors of sqrt(12 / 102 - (10 / 102) ** 2) / sqrt(102).
+    assert paired_interval(10, 0, 100) == pytest.approx((0.0343, 0.1618), abs=1e-4)
+
+
+@given(st.integers(1, 2000), st.data())
+def test_interval_holds_what_was_seen_and_grows_with_what_differs(
+    n: int, data: st.DataObject
+) -> None:
+    more = data.draw(st.integers(0, n))
+    fewer = data.draw(st.integers(0, n - more))
+    low, high = paired_interval(more, fewer, n)
+    assert -1 <= low <= (more - fewer) / n <= high <= 1
+    assert paired_interval(fewer, more, n) == pytest.approx((-high, -low))
+    if more + fewer + 2 <= n:  # one more of each kind: the same difference, less sure
+        wider = paired_interval(more + 1, fewer + 1, n)
+        assert wider[0] <= low + 1e-12 and wider[1] >= high - 1e-12
 
 
 @pytest.mark.parametrize(("more", "fewer"), [(300, 200), (50, 50), (0, 400)])
@@ -235,22 +248,21 @@ def test_interval_of_many_pictures_is_the_normal_one(more: int, fewer: int) -> N
     delta = (more - fewer) / n
     spread = np.sqrt(((more + fewer) / n - delta**2) / n)
     expected = (delta - 1.96 * spread, delta + 1.96 * spread)
-    assert paired_bootstrap(more, fewer, n) == pytest.approx(expected, abs=0.15 * spread)
+    assert paired_interval(more, fewer, n) == pytest.approx(expected, abs=0.15 * spread)
 
 
-def test_interval_covers_the_truth_as_often_as_it_says() -> None:
+@pytest.mark.parametrize(
+    ("n", "shares"),
+    [(400, (0.1, 0.06)), (637, (0.03, 0.03)), (637, (0.004, 0.0)), (50, (0.04, 0.0)),
+     (26, (0.1, 0.05)), (100, (0.0, 0.0))],
+)  # fmt: skip
+def test_interval_covers_the_truth_as_often_as_it_says(n: int, shares: tuple[float, float]) -> None:
     random = np.random.default_rng(0)
-    covered = 0
-    for _ in range(300):
-        more, fewer, _same = random.multinomial(400, [0.1, 0.06, 0.84])
-        low, high = paired_bootstrap(more, fewer, 400)
-        covered += low <= 0.04 <= high
-    # 95 % of 300 are 285, give or take 3.8.
-    assert 270 <= covered <= 298
-
-
-def test_interval_is_the_same_each_time() -> None:
-    assert paired_bootstrap(7, 4, 60) == paired_bootstrap(7, 4, 60)
+    truth = shares[0] - shares[1]
+    drawn = random.multinomial(n, [*shares, 1 - sum(shares)], 4000)
+    intervals = [paired_interval(int(more), int(fewer), n) for more, fewer, _ in drawn]
+    covered = np.mean([low <= truth <= high for low, high in intervals])
+    assert covered >= 0.945  # 95 %, less two standard errors of the simulation
 
 
 def test_a_hundred_thousand_pictures_in_a_blink() -> None:
