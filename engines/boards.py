@@ -168,7 +168,8 @@ BOARDS = (
 
 # Architectures, examples: CUDA's list of GPUs. TensorRT 10 and 11: the kernels they come with are
 # for sm75, 80, 86, 89, 90, 100 and 120 (files libnvinfer_builder_resource_smNN); Blackwell since
-# 10.8 (its release notes). RTX: the members of tensorrt_rtx.ComputeCapability, 1.7.1.
+# 10.8, DGX Spark since 10.14.1 (their release notes). RTX: the members of
+# tensorrt_rtx.ComputeCapability, 1.7.1.
 _BLACKWELL = "TensorRT 10: from 10.8 on"
 GPU_FAMILIES = (
     GpuFamily("sm75", (7, 5), "Turing", "RTX 20, T4", ("10", "11", "RTX"), ""),
@@ -178,6 +179,6 @@ GPU_FAMILIES = (
     GpuFamily("sm90", (9, 0), "Hopper", "H100, H200", ("10", "11"), ""),
     GpuFamily("sm100", (10, 0), "Blackwell", "B200", ("10", "11"), _BLACKWELL),
     GpuFamily("sm120", (12, 0), "Blackwell", "RTX 50", ("10", "11", "RTX"), _BLACKWELL),
-    GpuFamily("sm121", (12, 1), "Blackwell", "GB10 (DGX Spark)", ("RTX",),
-              "TensorRT 10 and 11 have no files of kernels of its own, and may use those of sm120"),
+    GpuFamily("sm121", (12, 1), "Blackwell", "GB10 (DGX Spark)", ("10", "11", "RTX"),
+              "TensorRT 10: from 10.14.1 on"),
 )  # fmt: skip

@@ -252,7 +252,7 @@ def _in_words(
     if isinstance(reason, SSHException) and key is not None and "known_hosts" in str(reason):
         return (
             f"its host key is not known: {key.get_name()} {key.fingerprint}\n"
-            f"if that is what 'ssh-keygen -lf /etc/ssh/ssh_host_*.pub' says there: "
+            f"if that is what 'cat /etc/ssh/ssh_host_*.pub | ssh-keygen -lf -' says there: "
             f"--accept-new-host-key stores it in {known_hosts}"
         )
     if isinstance(reason, socket.gaierror):

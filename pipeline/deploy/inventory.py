@@ -110,17 +110,25 @@ def read(file: Path, group: str | None = None) -> list[Device]:
 def with_overrides(
     devices: Sequence[Device], *, identity: Path | None, root: str | None, python: str | None
 ) -> list[Device]:
-    """The devices with what the command line says about all of them; no two of one name.
+    """The devices with what the command line says about all of them; no two of one name or place.
 
     Raises:
-        UsageError: two have the same name, or a value is no good.
+        UsageError: two have the same name or are the same, or a value is no good.
     """
     given = {"identity": identity, "root": root, "python": python}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     names = Counter(device.name for device in devices)
     if twice := next((name for name, count in names.items() if count > 1), None):
         raise UsageError(f"device {twice} is given twice")
-    return [_checked(replace(device, **changes), device.name) for device in devices]
+    ready = [_checked(replace(device, **changes), device.name) for device in devices]
+    places: dict[tuple[Any, ...], str] = {}
+    for device in ready:
+        place = (device.user, device.host, device.port, device.root)
+        other = places.setdefault(place, device.name)
+        if other != device.name:
+            same = "user, host, port and root are"
+            raise UsageError(f"devices {other} and {device.name} are the same: {same}")
+    return ready
 
 
 def _device(name: str, values: Mapping[str, Any], file: Path) -> Device:

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,14 @@ def test_no_inventory(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(UsageError, match=words) as caught:
         inventory.read(file)
     assert str(file) in str(caught.value)
+
+
+def test_device_of_two_names() -> None:
+    first, second = (replace(inventory.parse("a@b"), name=name) for name in ("first", "second"))
+    with pytest.raises(UsageError, match="devices first and second are the same"):
+        inventory.with_overrides([first, second], identity=None, root=None, python=None)
+    other = replace(second, port=23)
+    assert len(inventory.with_overrides([first, other], identity=None, root=None, python=None)) == 2
 
 
 def test_device_given_twice() -> None:
