@@ -102,6 +102,13 @@ def keep_accuracy(
     start = time.monotonic()
     layers = len(quantized_layers(reference.model))
     fp32 = _accuracy(reference)
+    one = 100 / fp32[DECIDES]["n"]
+    if 0 < max_drop < one:
+        console.warn(
+            f"accuracy guard: one of {fp32[DECIDES]['n']} validation pictures is {one:.2f} points, "
+            f"more than the {max_drop:g} that may be lost: none may be lost, then; a larger "
+            "--validation-percentage would tell more"
+        )
     ranking: list[Ranked] = []
     points: list[Point] = []
     best, chosen = reference, 0

@@ -66,7 +66,7 @@ def verify(data: bytes, signature: bytes, public_key_pem: bytes) -> None:
     if b"verif" in done.stdout.lower():
         raise BundleError(
             "the signature is not by the key {} for this bundle: it was changed, or signed by "
-            "someone else".format(fingerprint(public_key_pem)[:16])
+            "someone else, whose public key is for --trust".format(fingerprint(public_key_pem)[:16])
         )
     lines = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no reason given"]
     raise BundleError("openssl can't verify the signature: {}".format(lines[-1]))

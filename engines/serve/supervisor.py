@@ -70,6 +70,7 @@ def serve(root: Path, options: ServeOptions, say: Say) -> int:
     wrong = check(options)
     if wrong is not None:
         raise EngineError(wrong)
+    say = _with_time(say)
     if current(root) is None:
         raise EngineError("no release is deployed in {}".format(root))
     with _alone(root), _listening(options) as listener:
@@ -89,6 +90,11 @@ def serve(root: Path, options: ServeOptions, say: Say) -> int:
                 listener.close()
                 supervisor.end()
     return 0
+
+
+def _with_time(say: Say) -> Say:
+    """Say it with the time of day: it goes to a log that is read when something went wrong."""
+    return lambda text: say("{} {}".format(time.strftime("%Y-%m-%d %H:%M:%S"), text))
 
 
 def current(root: Path) -> Optional[Link]:
