@@ -69,6 +69,10 @@ class CachedContexts(Contexts):
             self._cache.deserialize(self._before)
         self._config.set_runtime_cache(self._cache)
         self._config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+        # By default kernels for a new batch size are compiled while slower ones serve it: what is
+        # measured would not be what runs a moment later.
+        eager = trt.DynamicShapesKernelSpecializationStrategy.EAGER
+        self._config.dynamic_shapes_kernel_specialization_strategy = eager
 
     def create(self) -> Any:
         """See `Contexts.create`."""
