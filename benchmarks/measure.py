@@ -315,6 +315,8 @@ def _loadgen(
         for entry in entries
         if SINGLE_STREAM in entry["scenarios"]
     }
+    if not effort.loadgen:
+        return {"reason": "it was not asked for"}
     if not p90:
         return {"reason": "single-stream was not measured"}
     name = min(p90, key=lambda one: p90[one])

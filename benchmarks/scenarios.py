@@ -26,6 +26,7 @@ class Effort(NamedTuple):
     turns: rounds to spread them over.
     window: seconds of a window of warm-up, which has at least two queries.
     warm_up: seconds of warm-up at most, after the first query.
+    loadgen: whether MLCommons' LoadGen times the fastest engine as well, where it is installed.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Effort(NamedTuple):
     turns: int
     window: float
     warm_up: float
+    loadgen: bool = True
 
 
 THOROUGH = Effort("valid", 1024, 10.0, 20, window=0.3, warm_up=10.0)

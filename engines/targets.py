@@ -75,6 +75,15 @@ def precisions(compute_capability: Tuple[int, int]) -> Dict[str, bool]:
     }
 
 
+def lack(precision: str, compute_capability: Tuple[int, int]) -> Optional[str]:
+    """What a GPU lacks for a precision, in few words; None if it is made for it."""
+    if precisions(compute_capability)[precision]:
+        return None
+    gpu = "sm{}{}".format(*compute_capability)
+    what = "INT8 instructions" if precision == "int8" else "fast FP16"
+    return "{} has no {}".format(gpu, what)
+
+
 def refusal(precision: str, compute_capability: Tuple[int, int]) -> Optional[str]:
     """Why a precision makes no sense on a GPU, and what to use instead; None if it does.
 

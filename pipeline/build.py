@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks.orders import fulfil_aloud, orders
 from benchmarks.progress import Console
 from engines.boards import Board
-from engines.catalogue import MODULES, PRECISIONS, backends_here
+from engines.catalogue import MODULES, PRECISIONS, backends_here, module_of
 from engines.orders import Order, tidy
 from engines.settings import DEFAULT, EXPLICIT, Settings
 from engines.settings import check as check_settings
@@ -106,6 +106,17 @@ def build(run: Run, options: Options, console: Console) -> dict[str, Any]:
     inputs = [run.onnx("fp32")] + [run.folder / f for f in record["outputs"] if f.endswith("onnx")]
     chosen = {**asdict(options), "machine": machine(), "available": backends_here()}
     return run.perform("build", inputs, chosen, work, console)
+
+
+def refuse_unavailable(options: Options) -> None:
+    """Say now, not after the stages before, that there is nothing to build with.
+
+    Raises:
+        PipelineError: not one of the backends that are asked for is available here.
+    """
+    reasons = [module_of(backend).unavailable() for backend in options.backends]
+    if all(reasons):
+        raise PipelineError(f"no engine could be built: {reasons[0]}")
 
 
 def _places(options: Options) -> dict[str, list[str]]:

@@ -28,6 +28,7 @@ from engines.catalogue import PRECISIONS
 from engines.engine import Engine
 from engines.files import replacing, sha256_of
 from engines.preprocess import RECIPE
+from engines.targets import refusal
 from engines.text import printable
 from pipeline import golden
 from pipeline.backbones import EFFICIENTNET_LITE, IMAGENET
@@ -98,6 +99,7 @@ def make(
         sign(b"", key)  # that a key is no good is said before the work
     quantized = run.require("quantize")
     about["precisions"] = _precisions(precisions, quantized["results"].get("impossible", {}))
+    about["precisions"] = _useful(about["precisions"], precisions, about["targets"], console)
     dataset = trained_dataset(run)
     console.say("bundle: choosing golden pictures ...")
     chosen = golden.choose(run, dataset, about["precisions"], cases, console)
@@ -147,6 +149,23 @@ def _precisions(given: Sequence[str] | None, impossible: dict[str, str]) -> list
         if precision in impossible:
             raise UsageError(f"--precision {precision} can't be: {impossible[precision]}")
     return [p for p in PRECISIONS if p not in impossible and (given is None or p in given)]
+
+
+def _useful(
+    possible: list[str], given: Sequence[str] | None, targets: Sequence[str], console: Console
+) -> list[str]:
+    """Without those that none of the targets is made for; one asked for by name is an error."""
+    able = [find(target).compute_capability for target in targets]
+    useful = []
+    for precision in possible:
+        against = [refusal(precision, capability) for capability in able]
+        if not against or None in against:
+            useful.append(precision)
+        elif given is not None:
+            raise UsageError(f"--precision {precision} is for none of the targets: {against[0]}")
+        else:
+            console.say(f"bundle: {precision} is left out: {against[0]}")
+    return useful
 
 
 def _contents(run: Run, precisions: Sequence[str], with_tensorflow: bool) -> Contents:

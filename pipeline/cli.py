@@ -204,7 +204,7 @@ def _report(args: argparse.Namespace, console: Console) -> None:
 
 def _run(args: argparse.Namespace, console: Console) -> None:
     from benchmarks.flags import work_of
-    from pipeline.build import build
+    from pipeline.build import build, refuse_unavailable
     from pipeline.compare import compare
     from pipeline.export import export
     from pipeline.quantize import quantize
@@ -215,6 +215,8 @@ def _run(args: argparse.Namespace, console: Console) -> None:
     if options[1].max_accuracy_drop is not None and options[0].validation == 0:
         raise UsageError("--max-accuracy-drop decides on validation pictures: give a "
                          "--validation-percentage above 0")  # fmt: skip
+    if args.engine is not None:
+        refuse_unavailable(options[2])
     with Run(args.run, create=True) as run:
         retrain(run, options[0], console)
         export(run, console)

@@ -213,6 +213,12 @@ def scan(
     ]
     dataset = Dataset(str(root.resolve()), classes, pictures, rejected, _source(root))
     _check(dataset, testing, console)
+    loose = sorted(p.name for p in root.iterdir() if p.is_file() and _looks_like_a_picture(p.name))
+    if loose:
+        console.warn(
+            f"{len(loose)} picture(s) lie beside the class folders and belong to none, such as "
+            f"{loose[0]}"
+        )
     return dataset
 
 
@@ -271,6 +277,10 @@ def _class_folders(root: Path) -> list[str]:
                 "(labels are kept one a line)"
             )
     return classes
+
+
+def _looks_like_a_picture(name: str) -> bool:
+    return Path(name).suffix.lower() in (*PICTURE_SUFFIXES, ".gif", ".heic")
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -373,7 +383,10 @@ def _check(dataset: Dataset, testing: float, console: Console) -> None:
                 "into the other splits; add pictures"
             )
         if total < FEW_PICTURES:
-            console.warn(f"class '{name}' has only {total} pictures; fewer than {FEW_PICTURES}")
+            console.warn(
+                f"class '{name}' has {total} picture(s): with fewer than {FEW_PICTURES} little can "
+                "be learnt or measured; add some"
+            )
     if not dataset.split("test"):
         raise UsageError(
             f"none of the {len(dataset.pictures)} pictures in {root} fell into the test split "
@@ -382,7 +395,10 @@ def _check(dataset: Dataset, testing: float, console: Console) -> None:
     if not dataset.split("validation"):
         console.warn("no picture fell into the validation split; its accuracy is not measured")
     if dataset.rejected:
-        first = dataset.rejected[0]
+        # One that was meant to be a picture says more than what a desktop left there.
+        first = next(
+            (r for r in dataset.rejected if _looks_like_a_picture(r.path)), dataset.rejected[0]
+        )
         console.warn(
             f"{len(dataset.rejected)} file(s) left out, such as {first.path}: {first.reason}; "
             "all are listed in dataset.json"

@@ -11,7 +11,7 @@ from engines.doctor import device_versions
 from engines.engine import EngineError
 from engines.orders import Order, tidy
 from engines.settings import EXPLICIT, Settings
-from engines.targets import RTX_TARGETS, refusal
+from engines.targets import RTX_TARGETS, lack, refusal
 from engines.tensorrt import rtx, standard
 from engines.tensorrt.here import gpu_here, target_of
 
@@ -45,6 +45,10 @@ def build(
         settings = _calibrated(folder, settings, pictures, count)
     backends, chosen = backends or _installed(), precisions or _suited(settings, among)
     gpu = gpu_here()
+    if gpu is not None and not precisions:
+        for precision in [p for p in among if p not in chosen]:
+            why = lack(precision, gpu.compute_capability)
+            console.say("build: no {}: {}".format(precision, why))
     if settings.int8 != EXPLICIT and not (standard.BACKEND in backends and "int8" in chosen):
         against = None if gpu is None or precisions else refusal("int8", gpu.compute_capability)
         console.warn(

@@ -73,7 +73,7 @@ def serve(root: Path, options: ServeOptions, say: Say) -> int:
     say = _with_time(say)
     if current(root) is None:
         raise EngineError("no release is deployed in {}".format(root))
-    with _alone(root), _listening(options) as listener:
+    with _alone(root), listening(options) as listener:
         remove(root / STATE)  # a server that was killed left it
         host, port = listener.getsockname()[:2]
         options = options._replace(port=port)
@@ -295,7 +295,12 @@ def _alone(root: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _listening(options: ServeOptions) -> Iterator[socket.socket]:
+def listening(options: ServeOptions) -> Iterator[socket.socket]:
+    """A socket that listens where the options say.
+
+    Raises:
+        EngineError: the port is taken, or not for this user.
+    """
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -4,7 +4,7 @@ from typing import Any, Dict, Optional
 
 from engines.engine import Engine, EngineError
 from engines.settings import DEFAULT, EXPLICIT, Settings
-from engines.targets import Gpu, default_workspace, find_cuda, refusal
+from engines.targets import Gpu, default_workspace, find_board, find_cuda, refusal
 from engines.tensorrt.apart import build_apart
 from engines.tensorrt.builder import Progress
 from engines.tensorrt.calibrator import fingerprint
@@ -23,6 +23,11 @@ def unavailable() -> Optional[str]:
     try:
         import tensorrt
     except ImportError as error:
+        if find_board() is not None:
+            return (
+                "TensorRT can't be imported ({}): JetPack's is for the system's own python3, and "
+                "in its package python3-libnvinfer".format(error)
+            )
         return (
             "TensorRT is not installed ({}). On a Jetson, whose JetPack brings it, build with the "
             "device program (edgetrt device-package); with another NVIDIA GPU: "

@@ -123,7 +123,7 @@ def with_overrides(
     ready = [_checked(replace(device, **changes), device.name) for device in devices]
     places: dict[tuple[Any, ...], str] = {}
     for device in ready:
-        place = (device.user, device.host, device.port, device.root)
+        place = (device.user, device.host, device.port or 22, device.root)
         other = places.setdefault(place, device.name)
         if other != device.name:
             same = "user, host, port and root are"

@@ -70,6 +70,7 @@ class Session:
         self._tell, self._log = tell, log
         self._received, self._searched = bytearray(), 0
         self._messages, self._logged = bytearray(), 0
+        self._last_words = ""  # on stderr
         self._began = self._heard = self._spoke = time.monotonic()
         self._step, self._gave, self._asked, self._deaf = "start", False, False, False
 
@@ -212,7 +213,9 @@ class Session:
                 *lines, rest = (self._messages + piece).split(b"\n")
                 self._messages = rest[:PIECE]
                 for line in lines:
-                    self._keep(line.decode("utf-8", "replace"))
+                    text = line.decode("utf-8", "replace")
+                    self._last_words = _shortened(text) or self._last_words
+                    self._keep(text)
 
     def _lose_patience(self) -> None:
         now = time.monotonic()
@@ -244,7 +247,8 @@ class Session:
             return DeviceError(f"the device program does not start there (exit code {status}); "
                                "the log says more", "program")  # fmt: skip
         killed = "was killed" if status < 0 or status >= 128 else f"ended with code {status}"
-        return self._unfinished(f"the device program {killed}")
+        said = f", saying: {self._last_words}" if self._last_words else ""
+        return self._unfinished(f"the device program {killed}{said}")
 
     def _unfinished(self, what: str) -> DeviceError:
         text = f"{what} during {self._step}; {self._state()}"

@@ -8,6 +8,7 @@ import json
 import os
 import resource
 import shutil
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -113,9 +114,20 @@ def test_second_time_nothing_happens(root: Path) -> None:
     result = deploy(root, A, events, source=counting(A, sent))
     assert not result["changed"]
     assert result["engine"] == ENGINE
+    assert result["report"]["engines"][0]["name"] == ENGINE  # of the time before
     assert "already deployed" in [event.get("text") for event in events]
     assert everything(root) == before
     assert not sent
+
+
+def test_port_that_is_taken_is_told_before_any_work(root: Path) -> None:
+    events: list[dict[str, Any]] = []
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(EngineError, match=f"can't listen at 127.0.0.1 port {port}: .*--port"):
+            deploy(root, A, events, port=port)
+    assert {event["step"] for event in events if "step" in event} == {"check"}
+    assert not list((root / "releases").iterdir())
 
 
 def test_only_what_is_missing_is_sent(root: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks.table import table
+from engines.catalogue import module_of
 from engines.settings import DEFAULT, Settings, check
 from pipeline.build import Options
 from pipeline.cli import main
@@ -54,6 +56,18 @@ def test_settings_that_make_no_sense(settings: Settings, words: str) -> None:
 def test_a_calibrator_for_nothing(given: dict[str, tuple[str, ...]]) -> None:
     with pytest.raises(UsageError, match="--int8 minmax is for --engine tensorrt --precision int8"):
         Options(settings=DEFAULT._replace(int8="minmax"), **given)
+
+
+def test_run_with_nothing_to_build_by_is_refused_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if module_of("tensorrt").unavailable() is None:
+        pytest.skip("TensorRT is here")
+    run = tmp_path / "run"
+    command = ["run", "--image-dir", str(tmp_path), "--run", str(run), "--engine", "tensorrt"]
+    assert main(command) == 1
+    assert "no engine could be built: TensorRT is not installed" in capsys.readouterr().err
+    assert not run.exists()
 
 
 def test_another_gpu_is_no_board() -> None:

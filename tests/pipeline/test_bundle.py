@@ -365,3 +365,17 @@ def test_steadiest_pictures_of_every_class_are_chosen() -> None:
     }
     assert golden._steadiest(answers, 4) == [1, 4, 2, 3]
     assert golden._steadiest(answers, 9) == [1, 4, 2, 3, 0]
+
+
+def test_what_no_target_is_made_for_is_left_out(
+    finished: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--unsigned", "--golden", 1, "--target"]
+    assert make(finished, "--out", tmp_path / "tx2", *flags, "tx2,nano") == 0
+    assert "int8 is left out: sm62" in capsys.readouterr().err
+    assert opened(tmp_path / "tx2").precisions == ["fp32", "fp16"]
+    assert make(finished, "--out", tmp_path / "both", *flags, "tx2,agx orin") == 0
+    assert opened(tmp_path / "both").precisions == ["fp32", "fp16", "int8"]
+    assert make(finished, "--out", tmp_path / "none", *flags, "tx2", "--precision", "int8") == 2
+    assert "--precision int8 is for none of the targets: sm62" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()

@@ -341,7 +341,28 @@ def test_few_pictures_are_warned_of(own_pictures: Path, capsys: pytest.CaptureFi
     assert capsys.readouterr().err == ""
     any_picture(own_pictures).unlink()
     scanned(own_pictures)
-    assert "class 'functional' has only 19 pictures" in capsys.readouterr().err
+    assert "class 'functional' has 19 picture(s): with fewer than 20" in capsys.readouterr().err
+
+
+def test_loose_pictures_are_told_of(own_pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (own_pictures / "SOURCE.txt").write_text("mine")
+    scanned(own_pictures)
+    assert "beside the class folders" not in capsys.readouterr().err
+    for name in ("b.JPG", "a.png"):
+        (own_pictures / name).write_bytes(b"whatever it is")
+    scanned(own_pictures)
+    assert "2 picture(s) lie beside the class folders and belong to none, such as a.png" in (
+        capsys.readouterr().err
+    )
+
+
+def test_the_example_of_what_is_left_out_is_a_picture(
+    own_pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (own_pictures / "defective" / "Thumbs.db").write_bytes(b"x")
+    (own_pictures / "functional" / "z.jpg").write_bytes(b"x")
+    scanned(own_pictures)
+    assert "2 file(s) left out, such as functional/z.jpg: " in capsys.readouterr().err
 
 
 def test_no_picture_in_the_test_split(own_pictures: Path) -> None:

@@ -1,5 +1,6 @@
 """The engines of a release: what can be built here, what answers right, which is the fastest."""
 
+import json
 import os
 import platform
 from pathlib import Path
@@ -22,11 +23,11 @@ from engines.engine import EngineError
 from engines.files import sha256_of
 from engines.orders import LAYERS
 from engines.settings import DEFAULT as SETTINGS
-from engines.targets import find_board, refusal
+from engines.targets import find_board, lack, refusal
 from engines.tensorrt import standard
 from engines.tensorrt.here import gpu_here, target_of
 
-EFFORT = QUICK
+EFFORT = QUICK._replace(loadgen=False)
 FOLDER = "engines"
 
 
@@ -97,7 +98,8 @@ def _refused(
         if against is not None and asked.precisions:
             raise EngineError("{} can't be used: {}".format(precision, against))
         if against is not None:
-            notes.append("{} is left out: {}".format(precision, against))
+            short = lack(precision, compute_capability)  # type: ignore[arg-type]
+            notes.append("{} is left out: {}".format(precision, short))
     return notes
 
 
@@ -186,6 +188,14 @@ def time_them(folder: Path, engines: Dict[str, Dict[str, Any]], console: Console
         if SINGLE_STREAM in entry["scenarios"]:
             engines[entry["name"]]["p90_ms"] = entry["scenarios"][SINGLE_STREAM]["p90"]
     return report
+
+
+def report_of(folder: Path) -> Any:
+    """The report that `time_them` left in a release; None if it can't be read."""
+    try:
+        return json.loads((folder / "report" / "device.json").read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def fastest(engines: Dict[str, Dict[str, Any]]) -> str:

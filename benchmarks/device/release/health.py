@@ -16,7 +16,8 @@ from engines.bundle.manifest import MANIFEST, Manifest, parse
 from engines.catalogue import load_engine, read_sidecar
 from engines.engine import EngineError
 from engines.serve import client
-from engines.serve.supervisor import LOCK
+from engines.serve.options import ServeOptions
+from engines.serve.supervisor import LOCK, listening
 
 # Seconds that a server has to take up a release: CUDA alone may take 20 to start on a TX2.
 PATIENCE = 300.0
@@ -133,6 +134,17 @@ def prove(
             stop(process)
         raise
     return process
+
+
+def check_port(store: Store, port: Optional[int]) -> None:
+    """See, before any work, that a server that is to be started would have its port.
+
+    Raises:
+        EngineError: another program has it, or this user may not.
+    """
+    if port is not None and server(store) is None:
+        with listening(ServeOptions(port=port)):
+            pass
 
 
 def stop(process: "subprocess.Popen[bytes]") -> None:

@@ -81,8 +81,9 @@ def install(store: Store, request: Request, means: Means) -> Dict[str, Any]:
         _transfer(store, manifest, missing, request, means)
         _verify(store, manifest, means.steps)
         about = _as_asked(store, manifest, request.asked)
+        changed = about is None or bool(missing)
         if about is not None:
-            report = None
+            report = engines.report_of(store.folder(manifest.id))
             with means.steps.step("health") as say:
                 _confirm_health(store, manifest, request.port)
                 store.trust.pin(request.offer)
@@ -92,7 +93,6 @@ def install(store: Store, request: Request, means: Means) -> Dict[str, Any]:
             means.alone()
             _switch(store, manifest, about, request, means.steps)
         _tidy(store, manifest, request, means)
-        changed = report is not None or bool(missing)
         return _result(store, manifest, changed, machine, report, means.steps)
 
 
@@ -142,6 +142,7 @@ def _check(store: Store, request: Request, steps: Steps) -> Any:
         manifest = parse(request.offer.manifest)
         store.trust.check(request.offer)
         machine, notes = engines.examine(manifest, request.asked)
+        health.check_port(store, request.port)
         say("; ".join([machine.name, *notes]))
     return manifest, machine
 
