@@ -39,7 +39,7 @@ test: $(READY) $(BINDINGS) ## ruff, mypy and the tests
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-gpu: $(READY) ## the tests that need TensorRT and an NVIDIA GPU; fails without
 	$(VENV)/bin/python -m pytest tests/gpu

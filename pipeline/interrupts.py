@@ -31,8 +31,8 @@ def end_on_signals() -> None:
 def _wait(heeded: set[signal.Signals], stderr: int) -> None:
     number = signal.sigwait(heeded)
     with suppress(OSError):
-        if os.isatty(stderr):
-            os.write(stderr, SHOW_CURSOR + b"\n")
-        os.write(stderr, b"edgetrt: interrupted; the same command goes on where it can\n")
+        # In one piece: another thread may draw a progress bar meanwhile.
+        before = SHOW_CURSOR + b"\n" if os.isatty(stderr) else b""
+        os.write(stderr, before + b"edgetrt: interrupted; the same command goes on where it can\n")
     remove_temporaries()
     os._exit(128 + number)

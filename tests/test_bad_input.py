@@ -25,6 +25,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.progress import Console
+from benchmarks.scenarios import DEFAULT
 from pipeline import backbones, cli
 from pipeline import classify as classify_module
 from pipeline.dataset import scan
@@ -113,7 +114,7 @@ def assert_whole(folder: Path) -> None:
 def flags_of(stage: str, finished: Finished) -> list[str]:
     ours = {"retrain": slice(0, 8), "quantize": slice(8, 10), "build": slice(10, 14),
             "compare": slice(14, None)}  # fmt: skip
-    return finished.flags[ours[stage]] if stage in ours else []
+    return finished.briefly[ours[stage]] if stage in ours else []
 
 
 # A healthy command
@@ -130,6 +131,7 @@ def test_healthy_run_says_nothing_but_its_own(finished: Finished) -> None:
     report = json.loads(finished.stdout)
     assert report == json.loads((finished.folder / "report" / "report.json").read_text())
     assert finished.stdout.count("\n") == 1
+    assert {frozenset(e["scenarios"]) for e in report["engines"]} == {frozenset(DEFAULT)}
 
 
 def test_no_library_keeps_a_diary(finished: Finished) -> None:
@@ -623,7 +625,7 @@ def test_whole_way_with_every_kind_of_picture_name_and_path(
     good, bad = add_good(folder), add_bad(folder)
     root = own_pictures.rename(tmp_path / (HOSTILE + NO_UTF8))
     run = tmp_path / "runs" / HOSTILE
-    said = edgetrt("run", "--image-dir", root, "--run", run, *finished.flags[2:], "--json")
+    said = edgetrt("run", "--image-dir", root, "--run", run, *finished.briefly[2:], "--json")
     assert said.code == 0, said.err
     assert said.err == []
     assert len(said.warnings) == 1
@@ -643,7 +645,7 @@ def test_whole_way_with_every_kind_of_picture_name_and_path(
         said = edgetrt("classify", "--run", run, "--engine", engine, picture)
         assert said.code == 0
         assert len(said.out.splitlines()) == 1 + len(labels)
-    said = edgetrt("run", "--image-dir", root, "--run", run, *finished.flags[2:], flags=[])
+    said = edgetrt("run", "--image-dir", root, "--run", run, *finished.briefly[2:], flags=[])
     assert [line for line in said.err if line.endswith("skipped")] == [
         f"{stage}: nothing changed since last time, skipped" for stage in STAGES
     ]
@@ -732,7 +734,10 @@ def test_few_pictures_in_a_class_are_warned_of(
         path.unlink()
     said = edgetrt("retrain", "--image-dir", own_pictures, "--run", tmp_path / "run", *retrain)
     assert said.code == 0
-    assert said.warnings == ["warning: class 'functional' has only 15 pictures; fewer than 20"]
+    assert said.warnings == [
+        "warning: class 'functional' has 15 picture(s): with fewer than 20 little can be learnt or "
+        "measured; add some"
+    ]
 
 
 def test_relative_run_from_another_folder(

@@ -125,7 +125,7 @@ def test_run_that_is_cut_off_again_and_again_ends_as_an_undisturbed_one(
     rows = 0  # of bottlenecks that a killed command left
     for moment in MOMENTS:
         forget(folder, moment.stage)
-        with start(folder, finished.flags, stderr) as process:
+        with start(folder, finished.briefly, stderr) as process:
             wait_for(moment.sign, folder, stderr, process)
             time.sleep(moment.delay)
             process.send_signal(moment.number)
@@ -148,7 +148,7 @@ def test_run_that_is_cut_off_again_and_again_ends_as_an_undisturbed_one(
             assert f"bottlenecks: {80 - rows}/{80 - rows} pictures" in "\n".join(told)
             rows = 0
 
-    with start(folder, finished.flags, stderr) as process:
+    with start(folder, finished.briefly, stderr) as process:
         stdout, _ = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0, stderr.read_text()
     assert b"report" in stdout

@@ -1,4 +1,4 @@
-"""tests/gpu on the doubles of TensorRT and pycuda: every dialect, no GPU."""
+"""tests/gpu on the doubles of TensorRT, pycuda and CUDA's driver: every dialect, no GPU."""
 
 from __future__ import annotations
 
@@ -26,8 +26,19 @@ BOARDS = {
     "Orin": ("10.3.0", "8.7"),
     "GeForce 40": ("11.4.0.106", "8.9"),
 }
+# What of tests/gpu runs with pycuda on each board, and what without. Only running and calibrating
+# differ, and GPUs with memory of their own from Jetsons, where nothing is copied.
+WITH = {"TX2": "", "Orin": "", "GeForce 40": "test_running.py"}
+WITHOUT = {"TX2": "test_running.py", "Xavier": "", "GeForce 40": ""}
+RUNS = {
+    **{board: (board, tests, {}) for board, tests in WITH.items()},
+    **{
+        f"{board} without pycuda": (board, tests, {"EDGETRT_DOUBLE_NO_PYCUDA": "1"})
+        for board, tests in WITHOUT.items()
+    },
+}
 # The pipeline beside TensorRT asks no more than its files of the device; two boards show that.
-WITH_PIPELINE = ("Xavier", "GeForce 40")
+WITH_PIPELINE = ("Xavier without pycuda", "GeForce 40 without pycuda")
 
 
 @pytest.fixture(scope="session")
@@ -40,10 +51,16 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def outcomes(driver: Path) -> dict[str, subprocess.CompletedProcess[str]]:
-    """What pytest says of tests/gpu on each board; two boards at a time."""
+def outcomes(
+    driver: Path, shared: Path, finished: Finished
+) -> dict[str, subprocess.CompletedProcess[str]]:
+    """What pytest says of each of `RUNS`; two at a time.
 
-    def on(board: str) -> subprocess.CompletedProcess[str]:
+    `finished` is what those with the pipeline find in `shared`.
+    """
+
+    def on(run: str) -> subprocess.CompletedProcess[str]:
+        board, tests, settings = RUNS[run]
         version, capability = BOARDS[board]
         command = [
             sys.executable,
@@ -52,27 +69,23 @@ def outcomes(driver: Path) -> dict[str, subprocess.CompletedProcess[str]]:
             "-q",
             "-p",
             "no:cacheprovider",
-            str(TESTS / "gpu"),
+            str(TESTS / "gpu" / tests),
         ]
-        if board not in WITH_PIPELINE:
+        if run not in WITH_PIPELINE:
             command += ["--ignore", str(TESTS / "gpu" / "test_host.py")]
-        return subprocess.run(
-            command,
-            env=environment(version, EDGETRT_DOUBLE_CC=capability, LD_LIBRARY_PATH=str(driver)),
-            capture_output=True,
-            text=True,
-            timeout=900,
-        )
+        known = environment(version, EDGETRT_DOUBLE_CC=capability, LD_LIBRARY_PATH=str(driver),
+                            EDGETRT_TESTS_SHARED=str(shared), **settings)  # fmt: skip
+        return subprocess.run(command, env=known, capture_output=True, text=True, timeout=900)
 
     with ThreadPoolExecutor(2) as pool:
-        return dict(zip(BOARDS, pool.map(on, BOARDS), strict=True))
+        return dict(zip(RUNS, pool.map(on, RUNS), strict=True))
 
 
-@pytest.mark.parametrize("board", BOARDS)
+@pytest.mark.parametrize("run", RUNS)
 def test_everything_that_needs_a_gpu(
-    board: str, outcomes: dict[str, subprocess.CompletedProcess[str]]
+    run: str, outcomes: dict[str, subprocess.CompletedProcess[str]]
 ) -> None:
-    done = outcomes[board]
+    done = outcomes[run]
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
 
@@ -152,10 +165,24 @@ def test_tensorrt_without_pycuda(run: Path, driver: Path, tmp_path: Path) -> Non
     )  # fmt: skip
     device(["build", "--run", run, "--engine", "tensorrt", "--precision", "fp16"], known, 0)
     layers = json.loads((run / "engines" / "layers" / "tensorrt-fp16-sm62.json").read_text())
-    assert "pycuda" in layers["unavailable"]
+    assert layers["milliseconds"]
     chosen = ["--engine", "tensorrt-fp16-sm62", run / "onnx" / "picture.png"]
-    done = device(["classify", "--run", run, *chosen], known, 2)
-    assert "pip3 install pycuda" in done.stderr
+    answer = device(["classify", "--run", run, *chosen], known, 0).stdout
+    with_pycuda = {name: value for name, value in known.items() if "NO_PYCUDA" not in name}
+    assert device(["classify", "--run", run, *chosen], with_pycuda, 0).stdout == answer
+
+
+@pytest.mark.parametrize(("settings", "module"), [
+    ({}, "pycuda.driver"), ({"EDGETRT_DOUBLE_NO_PYCUDA": "1"}, "engines.tensorrt.driver"),
+])  # fmt: skip
+def test_way_to_cuda(settings: dict[str, str], module: str, driver: Path) -> None:
+    known = environment("8.2.1", EDGETRT_DOUBLE_CC="6.2", LD_LIBRARY_PATH=str(driver), **settings)
+    script = "from engines.tensorrt import memory; print(memory.cuda_calls().__name__)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=known, cwd=TESTS.parent, check=True,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == module
 
 
 def test_engines_of_one_board_on_another(run: Path, driver: Path, tmp_path: Path) -> None:
@@ -181,7 +208,7 @@ def test_engines_of_one_board_on_another(run: Path, driver: Path, tmp_path: Path
         "import sys\n"
         "from engines.engine import EngineError\n"
         "from engines.tensorrt import standard\n"
-        "try: standard.load(sys.argv[1], 'fp32')\n"
+        "try: standard.load(open(sys.argv[1], 'rb').read(), sys.argv[1], 'fp32')\n"
         "except EngineError as error: print(error)"
     )
     for known in (board("8.2.1", "7.2"), board("8.5.2", "6.2")):

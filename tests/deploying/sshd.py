@@ -26,6 +26,8 @@ USER = pwd.getpwuid(os.getuid()).pw_name
 # What a device has of Python packages where TensorRT would be.
 PACKAGES = ("numpy", "numpy.libs", "onnxruntime", "cv2", "opencv_python_headless.libs",
             "flatbuffers", "packaging", "google")  # fmt: skip
+# What every Python there finds in its environment: see tests/conftest.py.
+EVERY = "export PYTHONDONTWRITEBYTECODE=1 OPENBLAS_NUM_THREADS=1"
 CONFIG = """\
 Port {port}
 ListenAddress 127.0.0.1
@@ -177,7 +179,7 @@ class Device:
         )
         (folder / "bin").mkdir()
         wrapper = folder / "bin" / "python3"
-        wrapper.write_text(f'#!/bin/sh\n. {folder}/python.sh\nexec {python} "$@"\n')
+        wrapper.write_text(f'#!/bin/sh\n{EVERY}\n. {folder}/python.sh\nexec {python} "$@"\n')
         wrapper.chmod(0o755)
         self.mend()
 
@@ -258,7 +260,7 @@ class Device:
 
     def mend(self) -> None:
         """Take back `inject` and `stop_at`."""
-        self.inject("export PYTHONDONTWRITEBYTECODE=1")
+        self.inject("")
         for name in ("stop-at", "stopped"):
             (self.folder / name).unlink(missing_ok=True)
 

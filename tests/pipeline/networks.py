@@ -60,8 +60,7 @@ def run(model: ModelProto, pictures: np.ndarray, *names: str) -> list[np.ndarray
     watched.graph.output.extend(
         onnx.helper.make_empty_tensor_value_info(name) for name in names if name not in known
     )
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options = _options()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(
         watched.SerializeToString(), options, providers=["CPUExecutionProvider"]
@@ -78,13 +77,23 @@ def answers(model: ModelProto, pictures: np.ndarray) -> np.ndarray:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
+        model.SerializeToString(), _options(), providers=["CPUExecutionProvider"]
     )
     source = model.graph.input[0].name
     parts = [
         session.run(None, {source: part.astype(np.float32)})[0] for part in batches(pictures)()
     ]
     return np.concatenate(parts)
+
+
+def _options() -> Any:
+    """Of a session with one thread: beside other tests, more would only wait for each other."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = 1
+    return options
 
 
 def batches(pictures: np.ndarray, size: int = 8) -> Batches:

@@ -176,6 +176,15 @@ def test_budget_that_can_not_be_met(search: Search, capsys: pytest.CaptureFixtur
     )
 
 
+@pytest.mark.parametrize(("budget", "told"), [(0.5, True), (1, False), (0, False)])
+def test_budget_of_less_than_a_picture(
+    search: Search, capsys: pytest.CaptureFixture[str], budget: float, told: bool
+) -> None:
+    search({0: 10}, budget)
+    said = capsys.readouterr().err
+    assert ("one of 100 validation pictures is 1.00 points, more than the 0.5" in said) == told
+
+
 @pytest.mark.parametrize("wrong", [10, 3])
 def test_nothing_is_done_where_nothing_is_lost(search: Search, wrong: int) -> None:
     _, found, asked = search({0: wrong}, 0)
@@ -330,7 +339,7 @@ def test_report_has_the_curve_of_the_last_time(finished: "Finished", tmp_path: P
     folder = Path(shutil.copytree(finished.folder, tmp_path / "run"))
     int8 = (folder / "onnx" / "model.int8.onnx").read_bytes()
     for flags, guarded in ((["--max-accuracy-drop", "50"], True), ([], False)):
-        assert cli.main(["run", "--run", str(folder), *finished.flags, *flags]) == 0
+        assert cli.main(["run", "--run", str(folder), *finished.briefly, *flags]) == 0
         assert (folder / "onnx" / "model.int8.onnx").read_bytes() == int8
         report = read_json(folder / "report" / "report.json")
         assert bool(report["accuracy_guard"]) == guarded

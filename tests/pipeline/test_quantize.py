@@ -118,7 +118,8 @@ def test_pipeline_goes_on_without_fp16(overflowing: Path, pictures: Path, tmp_pa
         [sys.executable, "-m", "pipeline.cli", "run", "--quiet", "--run", str(folder),
          "--image-dir", str(pictures), "--architecture", str(overflowing),
          "--testing-percentage", "25", "--how-many-training-steps", "20",
-         "--calibration-images", "8", "--engine", "onnxruntime", "--quick"],
+         "--calibration-images", "8", "--engine", "onnxruntime", "--quick",
+         "--scenario", "single-stream"],
         capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=200,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
