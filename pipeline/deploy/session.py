@@ -246,12 +246,13 @@ class Session:
                 return DeviceError("it has no Python 3 of that name; --python names one", "program")
             return DeviceError(f"the device program does not start there (exit code {status}); "
                                "the log says more", "program")  # fmt: skip
-        killed = "was killed" if status < 0 or status >= 128 else f"ended with code {status}"
-        said = f", saying: {self._last_words}" if self._last_words else ""
-        return self._unfinished(f"the device program {killed}{said}")
+        if status < 0 or status >= 128:
+            return self._unfinished("the device program was killed")
+        return self._unfinished(f"the device program ended with code {status}", self._last_words)
 
-    def _unfinished(self, what: str) -> DeviceError:
-        text = f"{what} during {self._step}; {self._state()}"
+    def _unfinished(self, what: str, said: str = "") -> DeviceError:
+        told = f' ("{said}")' if said else ""
+        text = f"{what} during {self._step}{told}; {self._state()}"
         return DeviceError(text, self._step, known=not self._switching)
 
     @property

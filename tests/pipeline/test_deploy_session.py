@@ -300,6 +300,12 @@ def test_ended_agent(play: Played) -> None:
         play('step("check"); sys.exit(3)')
 
 
+def test_last_words_of_an_ended_agent(play: Played) -> None:
+    words = r'ended with code 3 during check \("numpy is broken"\); it serves what it did before'
+    with pytest.raises(DeviceError, match=words):
+        play('step("check"); print("a\\nnumpy is broken\\n", file=sys.stderr); sys.exit(3)')
+
+
 def test_device_that_says_nothing(play: Played, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "HEARTBEAT", 0.01)
     monkeypatch.setattr(session, "SILENCE", 0.3)
