@@ -35,7 +35,7 @@ class Console:
 
         Args:
             label: what is being done.
-            total: how many units there are in all.
+            total: how many units there are in all, or about to be: there may be more.
             unit: what is counted, in the plural ("pictures").
 
         Yields:
@@ -68,6 +68,7 @@ def _terminal_bar(label: str, total: int, unit: str) -> Iterator[Callable[[int],
 
         def advance(count: int) -> None:
             bar.advance(task, count)
+            bar.update(task, total=max(total, bar.tasks[0].completed))
             speed = bar.tasks[0].finished_speed or bar.tasks[0].speed or 0.0
             bar.update(task, rate=f"{_rate(speed)} {unit}/s")
 
@@ -85,8 +86,9 @@ def _log_lines(label: str, total: int, unit: str) -> Iterator[Callable[[int], No
         return f"{label}: {done}/{total} {unit}, {_rate(rate)} {unit}/s{left}"
 
     def advance(count: int) -> None:
-        nonlocal done, last
+        nonlocal done, last, total
         done += count
+        total = max(total, done)
         now = time.monotonic()
         if now - last >= LOG_INTERVAL and done < total:
             last = now

@@ -15,8 +15,11 @@ def table(engines: Sequence[Engine]) -> str:
     columns = [name for name in (rows[0] if rows else ()) if any(row[name] for row in rows)]
     left = sum(name in ("engine", "status", "top-1 (95 %)") for name in columns)
     lines = aligned([columns, *([row[name] for name in columns] for row in rows)], left)
-    reasons = [f"{printable(e['name'])}: {printable(e['reason'])}" for e in engines if _matters(e)]
-    return "\n".join([lines, *reasons])
+    reasons = {}  # type: Dict[str, List[str]]
+    for engine in filter(_matters, engines):
+        reasons.setdefault(printable(engine["reason"]), []).append(printable(engine["name"]))
+    told = [f"{', '.join(names)}: {reason}" for reason, names in reasons.items()]
+    return "\n".join([lines, *told])
 
 
 def _matters(engine: Engine) -> bool:

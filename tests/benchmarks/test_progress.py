@@ -116,3 +116,10 @@ def test_bar_on_a_terminal() -> None:
     assert "8/8" in shown
     assert "pictures/s" in shown
     assert "between" in shown
+
+
+def test_more_than_was_thought(capsys: pytest.CaptureFixture[str]) -> None:
+    with Console().progress("from-file", 3, "turns") as advance:
+        for _ in range(5):
+            advance(1)
+    assert capsys.readouterr().err.splitlines()[-1].startswith("from-file: 5/5 turns, ")

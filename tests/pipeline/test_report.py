@@ -706,3 +706,12 @@ def test_markdown_of_hostile_names(name: str) -> None:
 )
 def test_figures_for_people(shown: str, expected: str) -> None:
     assert shown == expected
+
+
+def test_one_reason_of_several_engines_is_told_once() -> None:
+    engines = [dict(example()["engines"][0], name=f"tensorrt-{p}", status="unavailable",
+                    reason="it is not installed", accuracy=None, scenarios={})
+               for p in ("fp32", "fp16")]  # fmt: skip
+    lines = table(engines).splitlines()
+    assert lines[-1] == "tensorrt-fp32, tensorrt-fp16: it is not installed"
+    assert len(lines) == 4
