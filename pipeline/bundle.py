@@ -98,8 +98,8 @@ def make(
     if key is not None:
         sign(b"", key)  # that a key is no good is said before the work
     quantized = run.require("quantize")
-    about["precisions"] = _precisions(precisions, quantized["results"].get("impossible", {}))
-    about["precisions"] = _useful(about["precisions"], precisions, about["targets"], console)
+    possible = _precisions(precisions, quantized["results"].get("impossible", {}))
+    about["precisions"] = _useful(possible, precisions, about["targets"], console)
     dataset = trained_dataset(run)
     console.say("bundle: choosing golden pictures ...")
     chosen = golden.choose(run, dataset, about["precisions"], cases, console)

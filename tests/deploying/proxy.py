@@ -4,7 +4,6 @@ import socket
 import struct
 import threading
 import time
-from types import TracebackType
 from typing import Literal
 
 from sshd import free_port
@@ -62,12 +61,7 @@ class Line:
     def __enter__(self) -> "Line":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _accept(self) -> None:

@@ -4,7 +4,6 @@ import http.client
 import json
 import threading
 import time
-from types import TracebackType
 from typing import Any, NamedTuple
 
 from handmade import Bundle
@@ -47,12 +46,7 @@ class Client:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
 

@@ -1,6 +1,5 @@
 """The engines of a release: what can be built here, what answers right, which is the fastest."""
 
-import json
 import os
 import platform
 from pathlib import Path
@@ -10,7 +9,7 @@ from benchmarks.device.benchmark import benchmark
 from benchmarks.device.build import build
 from benchmarks.device.folder import Folder
 from benchmarks.device.release.content import hard_link
-from benchmarks.device.release.store import Store
+from benchmarks.device.release.store import Store, read_json
 from benchmarks.device.selftest import ON_GPU
 from benchmarks.progress import Console
 from benchmarks.scenarios import QUICK, SINGLE_STREAM, Work
@@ -192,10 +191,7 @@ def time_them(folder: Path, engines: Dict[str, Dict[str, Any]], console: Console
 
 def report_of(folder: Path) -> Any:
     """The report that `time_them` left in a release; None if it can't be read."""
-    try:
-        return json.loads((folder / "report" / "device.json").read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
+    return read_json(folder / "report" / "device.json")
 
 
 def fastest(engines: Dict[str, Dict[str, Any]]) -> str:

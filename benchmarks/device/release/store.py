@@ -93,7 +93,7 @@ class Store:
         """The release.json of a release; None if it is unfinished."""
         if not isinstance(release, str) or not _ID.fullmatch(release):
             return None
-        found = _read_json(self.folder(release) / RELEASE)
+        found = read_json(self.folder(release) / RELEASE)
         whole = isinstance(found, dict) and found.get("complete") and found.get("id") == release
         return found if whole and found.get("schema") == SCHEMA else None
 
@@ -145,7 +145,7 @@ class Store:
 
     def history(self) -> List[Dict[str, Any]]:
         """What was current, newest last."""
-        found = _read_json(self._history)
+        found = read_json(self._history)
         return [e for e in found if isinstance(e, dict)] if isinstance(found, list) else []
 
     def pending(self) -> Optional[Dict[str, Any]]:
@@ -156,7 +156,7 @@ class Store:
             one switched to; "event", what it is to be; and "switch", by which the history knows
             this very one.
         """
-        found = _read_json(self._pending)
+        found = read_json(self._pending)
         return found if isinstance(found, dict) else None
 
     def previous(self) -> Optional[str]:
@@ -354,11 +354,11 @@ class Store:
 
     def _contents(self, release: str) -> Set[str]:
         """The SHA-256 of all that a release, of any schema, has of the shared files."""
-        document = _read_json(self.folder(release) / MANIFEST)
+        document = read_json(self.folder(release) / MANIFEST)
         files = document.get("files") if isinstance(document, dict) else None
         files = files if isinstance(files, list) else []
         found = [f.get("sha256") for f in files if isinstance(f, dict)]
-        about = _read_json(self.folder(release) / RELEASE)
+        about = read_json(self.folder(release) / RELEASE)
         found.append(about.get("program") if isinstance(about, dict) else None)
         return {sha for sha in found if isinstance(sha, str) and _SHA256.fullmatch(sha)}
 
@@ -376,7 +376,7 @@ def _write_if_other(path: Path, data: bytes) -> None:
         write_bytes(path, data)
 
 
-def _read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
     """The value in a file; None if there is none that can be read."""
     try:
         return json.loads(path.read_text("utf-8"))
